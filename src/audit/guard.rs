@@ -1,18 +1,20 @@
 //! An [`Execute`] whose every request is written down.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::ops::Deref;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
-use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+use super::hashing::{hashed_input, hashed_output};
 use super::{AuditError, AuditSink, Entry, Hashed, Heard, Secret, What, Who};
 use crate::execution::{
-    Admission, Attachment, BoxFuture, Cause, Clamped, Control, Event, Execute, ExecutionRequest,
+    Admission, BoxFuture, Cause, Clamped, Control, Event, Execute, ExecutionRequest,
     ExecutionResult, Failure, HostError, Observer, Rejection, Resolution, SkillIdentity, Status,
     is_much_with,
 };
@@ -84,7 +86,7 @@ impl Audited {
             inner: Arc::clone(&self.inner),
             input: Hashed::of(b""),
             watch: Arc::clone(watch),
-            asked: asked.clone(),
+            asked: Box::new(asked.clone()),
             told: false,
             broken: false,
         };
@@ -95,6 +97,44 @@ impl Audited {
         let (request, mut pending) = aside(&party(asked), (request, pending), hash).await;
         pending.told = true;
         (request, pending.input)
+    }
+
+    fn pending(
+        &self,
+        input: Hashed,
+        watch: Arc<Watch>,
+        asked: Box<ExecutionRequest>,
+    ) -> PendingHere<'_> {
+        Pending {
+            sink: &*self.sink,
+            input,
+            watch,
+            inner: &*self.inner,
+            asked,
+            told: false,
+            broken: false,
+        }
+    }
+
+    /// What this comes to, once it is written down.
+    fn written<'a>(
+        &'a self,
+        pending: PendingHere<'a>,
+        running: BoxFuture<'a, Result<ExecutionResult, HostError>>,
+    ) -> Written<'a> {
+        Written {
+            audited: self,
+            running,
+            pending,
+        }
+    }
+
+    /// What there is to answer, once that was to be written down.
+    fn answer(&self, result: ExecutionResult, written: Result<(), AuditError>) -> ExecutionResult {
+        match written {
+            Err(error) if self.required => self.withheld(result, &error),
+            _ => result,
+        }
     }
 
     fn withheld(&self, mut result: ExecutionResult, error: &AuditError) -> ExecutionResult {
@@ -174,75 +214,35 @@ impl Execute for Audited {
         request: ExecutionRequest,
         mut control: Control,
     ) -> BoxFuture<'a, Result<ExecutionResult, HostError>> {
-        Box::pin(async move {
-            if self.required
-                && let Err(error) = self.sink.ready()
-            {
-                return Ok(control.refuse(request, None, unwritable(&error)));
-            }
-            let watch = Arc::new(Watch {
-                next: control.observer.take(),
-                noted: Mutex::default(),
-                sink: Arc::clone(&self.sink),
-                required: self.required,
-                who: Owned::of(&request, &control),
-                skill: OnceLock::new(),
+        if self.required
+            && let Err(error) = self.sink.ready()
+        {
+            let refused = control.refuse(request, None, unwritable(&error));
+            return Box::pin(std::future::ready(Ok(refused)));
+        }
+        let watch = Arc::new(Watch {
+            next: control.observer.take(),
+            noted: Mutex::default(),
+            sink: Arc::clone(&self.sink),
+            required: self.required,
+            who: Owned::of(&request, &control),
+            skill: OnceLock::new(),
+        });
+        control.observer = Some(Arc::clone(&watch) as Arc<dyn Observer>);
+        let asked = Box::new(asked(&request));
+        if is_much_with(Some(&request.input), &request.attachments) {
+            return Box::pin(async move {
+                let (request, input) = self.hash_aside(request, &watch, &asked).await;
+                let pending = self.pending(input, watch, asked);
+                let running = self.inner.execute(request, control);
+                self.written(pending, running).await
             });
-            control.observer = Some(Arc::clone(&watch) as Arc<dyn Observer>);
-            let asked = asked(&request);
-            let (request, input) = match is_much_with(Some(&request.input), &request.attachments) {
-                false => {
-                    let input = hashed_input(&request);
-                    (request, input)
-                }
-                true => Box::pin(self.hash_aside(request, &watch, &asked)).await,
-            };
-            // Before the inner future, and so dropped after it.
-            let mut pending = Pending {
-                sink: &*self.sink,
-                input,
-                watch,
-                inner: &*self.inner,
-                asked,
-                told: false,
-                broken: false,
-            };
-            let ended = self.inner.execute(request, control).await;
-            let result = match ended {
-                Ok(result) => {
-                    pending.told = true;
-                    result
-                }
-                Err(error) => {
-                    pending.broken = true;
-                    return Err(error);
-                }
-            };
-            let is_much = is_much_with(result.output.as_ref(), &result.attachments);
-            let (mut result, written) = match is_much {
-                false => {
-                    let (watch, skill) = (&pending.watch, &pending.asked.skill);
-                    let written = record(watch, input, skill, &result);
-                    (result, written)
-                }
-                true => {
-                    let (watch, skill) = (Arc::clone(&pending.watch), pending.asked.skill.clone());
-                    let party = party(&pending.asked);
-                    // Also where nobody waits for it any more.
-                    Box::pin(aside(&party, result, move |result| {
-                        let written = record(&watch, input, &skill, &result);
-                        (result, written)
-                    }))
-                    .await
-                }
-            };
-            if let Err(error) = written
-                && self.required
-            {
-                result = self.withheld(result, &error);
-            }
-            Ok(result)
-        })
+        }
+        let pending = self.pending(hashed_input(&request), watch, asked);
+        // Not within a future of ours: the request would go in and out of that, which takes longer than anything else
+        // here.
+        let running = self.inner.execute(request, control);
+        Box::pin(self.written(pending, running))
     }
 
     fn resolve(&self, request: &ExecutionRequest) -> Result<Resolution, Failure> {
@@ -270,6 +270,52 @@ impl Execute for Audited {
 
     fn is_destructive(&self, request: &ExecutionRequest) -> bool {
         self.inner.is_destructive(request)
+    }
+}
+
+/// What an execution comes to, once that is written down. By hand, as a small one: the result goes through it without
+/// being kept.
+struct Written<'a> {
+    audited: &'a Audited,
+    /// What runs, or what writes it down aside. Dropped before what then says so.
+    running: BoxFuture<'a, Result<ExecutionResult, HostError>>,
+    pending: PendingHere<'a>,
+}
+
+impl Future for Written<'_> {
+    type Output = Result<ExecutionResult, HostError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        loop {
+            let result = match ready!(this.running.as_mut().poll(context)) {
+                Ok(result) => result,
+                Err(error) => {
+                    this.pending.broken = !this.pending.told;
+                    return Poll::Ready(Err(error));
+                }
+            };
+            if std::mem::replace(&mut this.pending.told, true) {
+                return Poll::Ready(Ok(result));
+            }
+            let (input, watch) = (this.pending.input, &this.pending.watch);
+            let skill = &this.pending.asked.skill;
+            if !is_much_with(result.output.as_ref(), &result.attachments) {
+                let written = record(watch, input, skill, &result);
+                return Poll::Ready(Ok(this.audited.answer(result, written)));
+            }
+            let (watch, skill) = (Arc::clone(watch), skill.clone());
+            let (audited, party) = (this.audited, party(&this.pending.asked));
+            this.running = Box::pin(async move {
+                // Also where nobody waits for it any more.
+                let recorded = aside(&party, result, move |result| {
+                    let written = record(&watch, input, &skill, &result);
+                    (result, written)
+                });
+                let (result, written) = recorded.await;
+                Ok(audited.answer(result, written))
+            });
+        }
     }
 }
 
@@ -398,12 +444,15 @@ where
     inner: I,
     input: Hashed,
     /// The request without what is large in it.
-    asked: ExecutionRequest,
+    asked: Box<ExecutionRequest>,
     watch: Arc<Watch>,
     told: bool,
     /// Whether it ended because the host is broken.
     broken: bool,
 }
+
+/// One for whose end somebody waits.
+type PendingHere<'a> = Pending<&'a (dyn AuditSink + 'static), &'a (dyn Execute + 'static)>;
 
 impl<S, I> Drop for Pending<S, I>
 where
@@ -532,44 +581,4 @@ pub fn refused(
             heard,
         },
     })
-}
-
-/// The hash of an input: SHA-256 over its JSON text; where there are attachments, over that and, for
-/// each, its name, media type and bytes, each behind its length (8 bytes, the highest first).
-pub fn hashed_input(request: &ExecutionRequest) -> Hashed {
-    hashed(&request.input, &request.attachments)
-}
-
-/// The hash of an answer, in the same way; `None` where there is none.
-pub fn hashed_output(result: &ExecutionResult) -> Option<Hashed> {
-    let output = result.output.as_ref()?;
-    Some(hashed(output, &result.attachments))
-}
-
-fn hashed(value: &impl Serialize, attachments: &[Attachment]) -> Hashed {
-    // What cannot be written cannot be run either.
-    let text = serde_json::to_vec(value).unwrap_or_default();
-    let mut bytes = text.len() as u64;
-    if attachments.is_empty() {
-        return Hashed {
-            sha256: Sha256::digest(&text).into(),
-            bytes,
-        };
-    }
-    let mut hasher = Sha256::new();
-    let mut part = |part: &[u8]| {
-        hasher.update((part.len() as u64).to_be_bytes());
-        hasher.update(part);
-    };
-    part(&text);
-    for attachment in attachments {
-        part(attachment.name.as_bytes());
-        part(attachment.media_type.as_bytes());
-        part(&attachment.data);
-        bytes += attachment.counted_bytes();
-    }
-    Hashed {
-        sha256: hasher.finalize().into(),
-        bytes,
-    }
 }

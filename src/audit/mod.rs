@@ -30,11 +30,13 @@ mod finding;
 mod verify;
 
 mod guard;
+mod hashing;
 
 pub use entry::{Approved, Change, Decided, Entry, Hashed, Heard, Secret, What, Who};
 pub use finding::{ChainReport, Finding, FindingKind, Verification};
 pub use folder::{AuditError, is_in};
-pub use guard::{Audited, hashed_input, hashed_output, refused, settle};
+pub use guard::{Audited, refused, settle};
+pub use hashing::{hashed_input, hashed_output};
 pub use log::{Audit, AuditSettings};
 pub use read::{Filter, Kind, Record, read};
 pub use verify::verify;
