@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use super::super::preempt;
 use super::gate::Known;
 
-/// How long it should be from one look to the next. What a look costs is 2 % of that (`cargo bench --bench enforce`),
-/// and eight of them fit into a turn ([`MAX_SLICE`](super::MAX_SLICE)).
-const AIM: Duration = Duration::from_micros(25);
+/// How long it should be from one look to the next. What a look costs is less than 1 % of that (`cargo bench --bench
+/// enforce`), and three of them fit into a turn ([`MAX_SLICE`](super::MAX_SLICE)).
+const AIM: Duration = Duration::from_micros(64);
 /// As many times more fuel there is between two looks, at most.
 const MOST: u32 = 4;
 /// How long it may be from one look to the next, even where it is longest, as long as there is as much more fuel
@@ -139,7 +139,8 @@ mod tests {
         assert_eq!(after(&pace, each(16, 100)), if_supported(4));
         assert_eq!(after(&pace, each(0, 1_000)), if_supported(4));
         if preempt::SUPPORTED {
-            assert_eq!(after(&pace, each(48, 100)), 2);
+            assert_eq!(after(&pace, each(64, 100)), 4);
+            assert_eq!(after(&pace, each(100, 100)), 2);
             assert_eq!(after(&pace, each(80, 100)), 1);
         }
     }
