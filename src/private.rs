@@ -5,8 +5,6 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
-
 /// Makes a folder where it is not there, and those that it is in, which nobody else may enter. One that is there stays as
 /// it is.
 pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
@@ -42,29 +40,6 @@ pub(crate) fn can_be_made(folder: &Path) -> io::Result<()> {
 /// In a folder with this bit, only the owner of a file can move it away.
 const STICKY: u32 = 0o1000;
 
-/// Sees to it that nobody else can move away, or put something into the place of, what this user makes in a folder. One of
-/// this user's own in which others may write, as where it was made under another umask, is closed to them.
-///
-/// # Errors
-/// Who could, and what to do about it.
-pub(crate) fn keep_what_is_in_it(folder: &Path) -> io::Result<()> {
-    let found = keeps_what_is_in_it(folder);
-    if found.is_ok() {
-        return found;
-    }
-    let (flags, none) = (OFlags::DIRECTORY | OFlags::NOFOLLOW, Mode::empty());
-    let opened = rustix::fs::open(folder, flags | OFlags::CLOEXEC, none)?;
-    let stat = rustix::fs::fstat(&opened)?;
-    if stat.st_uid != rustix::process::geteuid().as_raw() {
-        return found;
-    }
-    let mode = Mode::from_raw_mode(stat.st_mode) & !(Mode::WGRP | Mode::WOTH);
-    rustix::fs::fchmod(&opened, mode)?;
-    let folder = folder.display();
-    tracing::warn!(%folder, "others could write in a folder of the host's own: they cannot any more");
-    Ok(())
-}
-
 /// Whether nobody else can move away, or put something into the place of, what this user makes in a folder.
 ///
 /// # Errors
@@ -80,7 +55,7 @@ pub(crate) fn keeps_what_is_in_it(folder: &Path) -> io::Result<()> {
     }
     if mode & 0o022 != 0 && mode & STICKY == 0 {
         let what = match owner == rustix::process::geteuid().as_raw() {
-            true => "run `chmod 700` on it",
+            true => "run `chmod 700` on it, or set its sticky bit where others use it, too",
             // It may be mounted so.
             false => "set its sticky bit, as with mode 1777, or name another folder",
         };

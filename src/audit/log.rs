@@ -309,6 +309,9 @@ impl Audit {
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::{MemfdFlags, SealFlags};
+
+    use super::super::folder::read_head;
     use super::super::head::Head;
     use super::super::writing::{MAX_BODY, segment};
     use super::super::{FindingKind, What, Who, verify};
@@ -424,6 +427,28 @@ mod tests {
             findings[0].contains("10 entries could not be written, at 4 places"),
             "{findings:?}"
         );
+    }
+
+    /// Also where there is room for what stands in the tail, and none for the line that tells of it.
+    #[test]
+    fn who_takes_it_over_forgets_nothing_of_what_is_lost() {
+        let outer = tempfile::tempdir().unwrap();
+        let path = outer.path().join("audit");
+        let audit = Audit::open(&path, AuditSettings::default()).unwrap();
+        audit.lost(3, Utc::now());
+        let mut chain = audit.shared.lock();
+        chain.resting = false;
+        chain.waiting = vec![b'x'; 100];
+        let file = rustix::fs::memfd_create("audit", MemfdFlags::ALLOW_SEALING).unwrap();
+        rustix::fs::ftruncate(&file, 100).unwrap();
+        rustix::fs::fcntl_add_seals(&file, SealFlags::GROW).unwrap();
+        chain.file = file.into();
+        let (folder, process) = (&audit.shared.folder, audit.shared.process);
+        chain.opened(folder, process, None).unwrap_err();
+        assert!(chain.waiting.is_empty());
+        let kept = read_head(&chain.head_file, &path).unwrap().unwrap();
+        assert_eq!((chain.head.lost.entries, kept.lost.entries), (3, 3));
+        drop(chain);
     }
 
     #[test]

@@ -259,6 +259,8 @@ impl Chain {
         process: u32,
         torn: Option<Torn>,
     ) -> Result<(), AuditError> {
+        // With that the head is written, which must not say yet that nothing is lost.
+        self.empty(folder)?;
         let mut line = Line::default();
         line.begin(Utc::now());
         line.field("process", &process);
@@ -278,6 +280,7 @@ impl Chain {
         let written = self.append(folder, at);
         if written.is_err() {
             self.head.lost = lost;
+            let _ = self.write_head(folder);
         }
         written
     }

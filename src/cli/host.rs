@@ -44,6 +44,28 @@ fn allow_open_files() {
     let _ = setrlimit(Resource::Nofile, files);
 }
 
+/// Closes the command's own folder of scratch directories to others, where one of this user's was made under another
+/// umask. Where that fails, the host does not use it, and says why.
+fn close_to_others(folder: &Path) {
+    use rustix::fs::{Mode, OFlags, fchmod, fstat, open};
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let Ok(opened) = open(folder, flags, Mode::empty()) else {
+        return;
+    };
+    let Ok(stat) = fstat(&opened) else {
+        return;
+    };
+    let mode = Mode::from_raw_mode(stat.st_mode);
+    let closed = mode & !(Mode::WGRP | Mode::WOTH);
+    if mode == closed || stat.st_uid != rustix::process::geteuid().as_raw() {
+        return;
+    }
+    if fchmod(&opened, closed).is_ok() {
+        let folder = folder.display();
+        tracing::warn!(%folder, "others could write in the folder of scratch directories: they cannot any more");
+    }
+}
+
 /// How long a compilation that is cancelled may take to remove what it has written.
 const TIDYING: Duration = Duration::from_millis(200);
 /// Within this time, Ctrl-C reaches all processes that it is meant for.
@@ -114,6 +136,7 @@ impl CommandHost {
         let shared = Arc::clone(&spinner);
         let places = session.places()?;
         allow_open_files();
+        close_to_others(&places.scratch());
         let mut builder = Host::builder()
             .cache(places.compiled())
             .scratch(places.scratch())

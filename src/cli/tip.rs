@@ -56,15 +56,32 @@ fn with_worker(mut error: clap::Error) -> clap::Error {
     error
 }
 
-/// Which argument it is that is no text.
+/// Which argument it is that is no text. It may be a secret's value, and is not shown.
 fn with_unreadable(error: clap::Error, all: &mut Command, arguments: &[OsString]) -> clap::Error {
     let mut numbered = arguments.iter().enumerate();
     let Some((number, argument)) = numbered.find(|(_, argument)| argument.to_str().is_none())
     else {
         return error;
     };
-    let shown = skillhost::text::named(&argument.to_string_lossy(), MOST_SHOWN);
-    let message = format!("argument {number}, `{shown}`, is not UTF-8");
+    // The flag that it is the value of, as `--flag=…` or behind it.
+    let flag = |argument: &OsString| {
+        let bytes = argument.as_encoded_bytes();
+        let name = bytes.split(|byte| *byte == b'=').next()?;
+        let name = std::str::from_utf8(name).ok()?;
+        let is_flag = |rest: &str| {
+            rest.bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte == b'-')
+        };
+        name.strip_prefix("--")
+            .is_some_and(is_flag)
+            .then(|| name.to_owned())
+    };
+    let before = number
+        .checked_sub(1)
+        .and_then(|before| arguments.get(before));
+    let of = flag(argument).or_else(|| before.and_then(flag));
+    let of = of.map_or_else(String::new, |flag| format!(" (of `{flag}`)"));
+    let message = format!("argument {number}{of} is not UTF-8");
     match named(all, arguments.iter()) {
         Some(command) => command.error(ErrorKind::InvalidUtf8, message),
         None => error,

@@ -149,14 +149,13 @@ impl FromStr for DirectoryGrant {
                 false => "what stands last is no mode: it is `ro` or `rw`",
             }));
         }
-        let mut trimmed = guest.trim_end_matches('/');
+        let typed = guest.trim_end_matches('/');
         // Where it is the host's path, it is what is typed for the guest, too.
-        if trimmed != host.trim_end_matches('/') {
-            while let Some(shorter) = trimmed.strip_suffix("/.") {
-                trimmed = shorter.trim_end_matches('/');
-            }
-        }
-        let guest = if trimmed.is_empty() { "/" } else { trimmed };
+        let short = match typed == host.trim_end_matches('/') {
+            true => typed,
+            false => trimmed(typed),
+        };
+        let guest = if short.is_empty() { "/" } else { short };
         Ok(DirectoryGrant {
             host: PathBuf::from(host),
             guest: guest.to_owned(),
@@ -215,13 +214,22 @@ fn fault(guest: &str) -> Option<&'static str> {
     None
 }
 
-/// A guest path without what makes no difference: `./` before it, and `/` after it.
+/// A guest path without what makes no difference: `./` before it, and `/` or `/.` after it.
 fn normal(path: &str) -> &str {
     let path = path.strip_prefix("./").unwrap_or(path);
-    match path.trim_end_matches('/') {
+    match trimmed(path) {
         "" if path.starts_with('/') => "/",
         path => path,
     }
+}
+
+/// A path without each `/` and `/.` that it ends with.
+fn trimmed(path: &str) -> &str {
+    let mut path = path.trim_end_matches('/');
+    while let Some(shorter) = path.strip_suffix("/.") {
+        path = shorter.trim_end_matches('/');
+    }
+    path
 }
 
 /// Whether the target of a link may lead out of the folder that the link is in: it is absolute, or has
@@ -371,6 +379,16 @@ mod tests {
         for (text, host) in [("d/.", "d/."), ("d/./", "d/./"), ("d/.:d/.:ro", "d/.")] {
             assert_eq!(parsed(text), case(host, "d/.", Mode::Ro));
         }
+        // Also of a table, in which nothing is trimmed.
+        let grant = |guest: &str| DirectoryGrant {
+            host: "/a".into(),
+            guest: guest.into(),
+            mode: Mode::Ro,
+        };
+        for same in ["/data/.", "/data/", "/data/./"] {
+            assert!(grant(same).same_path(&grant("/data")), "{same}");
+        }
+        assert!(!grant("/data/.a").same_path(&grant("/data")));
         let itself: DirectoryGrant = "./.".parse().unwrap();
         assert_eq!(itself.to_string().parse(), Ok(itself));
         assert_eq!(parsed("../../a"), case("../../a", "../../a", Mode::Ro));

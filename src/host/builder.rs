@@ -130,7 +130,8 @@ impl HostBuilder {
     /// Makes scratch directories in this folder. Default: the system's folder for temporary files.
     ///
     /// The host makes a folder of its own there, of mode 0700, when a scratch directory is granted
-    /// for the first time, and removes those that were left by hosts that were killed.
+    /// for the first time, and removes those that were left by hosts that were killed. It makes none where others could
+    /// take that away: where the folder is another user's, or others may write in it and it has no sticky bit.
     pub fn scratch(mut self, folder: impl Into<PathBuf>) -> Self {
         self.scratch = Some(folder.into());
         self
@@ -139,7 +140,7 @@ impl HostBuilder {
     /// Never grants a directory that contains this folder or file, or that lies in it, in this mode or a
     /// wider one: with [`Mode::Ro`] not at all, with [`Mode::Rw`] not to be written. May be called
     /// several times. What links lead to that stand in a folder of which that holds in both modes is held to it, too,
-    /// and what lies beneath one that is mounted elsewhere.
+    /// and what lies beneath one that is mounted elsewhere; but a link that was named itself is held to its own mode.
     ///
     /// The folders of the compiled cache and of scratch directories, and the file of what skills keep,
     /// stand apart without saying so, in both modes. An embedder adds where it keeps its policy, its

@@ -53,7 +53,34 @@ fn a_path_that_is_no_text_is_named() {
             .output()
             .expect("the command starts"),
     );
-    assert!(said.contains("argument 4, `text="), "{said}");
+    assert!(
+        said.contains("argument 4 (of `--arg`) is not UTF-8"),
+        "{said}"
+    );
+    // It may be a secret's.
+    for (before, argument) in [
+        (
+            &["run", "text-stats", "--secret-from"][..],
+            &b"key=secret-\xff-value"[..],
+        ),
+        (
+            &["run", "text-stats"],
+            b"--secret-from=key=secret-\xff-value",
+        ),
+        (
+            &["jobs", "list", "--database"],
+            b"postgres://a:secret-\xff-value@host/",
+        ),
+    ] {
+        let mut command = place.command([]);
+        let output = command.args(before).arg(odd(argument)).output();
+        let said = place.said(&output.expect("the command starts"));
+        assert!(
+            !said.contains("secret-") || said.contains("secret-from"),
+            "{said}"
+        );
+        assert!(!said.contains("-value"), "{said}");
+    }
     fs::write(place.path("").join(odd(b"p\xff.toml")), "").expect("a file can be written");
     let mut command = place.command([
         "run",

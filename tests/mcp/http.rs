@@ -273,6 +273,21 @@ async fn what_does_not_fit_is_answered_with_why() {
         ),
         ("resources/read", json!({}), "missing field `uri`"),
         ("tools/cal", json!({}), "there is no method `tools/cal`"),
+        (
+            "prompts/list",
+            json!({}),
+            "there is no method `prompts/list`",
+        ),
+        (
+            "prompts/get",
+            json!({"name": "x"}),
+            "there is no method `prompts/get`",
+        ),
+        (
+            "completion/complete",
+            json!({"ref": {"type": "ref/prompt", "name": "x"}, "argument": {"name": "a", "value": "b"}}),
+            "there is no method `completion/complete`",
+        ),
     ] {
         let message = json!({"jsonrpc": "2.0", "id": 2, "method": method, "params": params});
         let (_, _, answer) = post(address, &[("mcp-session-id", &session)], &message).await;

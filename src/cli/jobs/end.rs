@@ -137,6 +137,10 @@ pub async fn show_end(
         None => job.skill.clone().unwrap_or_default(),
     };
     let view = View::new(console, &name);
+    let own = match &job.submitted.work {
+        Work::Execution { request } => request.grants.directories.as_slice(),
+        _ => &[],
+    };
     let report = Report {
         console,
         json: shown.json,
@@ -150,7 +154,8 @@ pub async fn show_end(
         },
         denials_told: false,
         input_hints: &[],
-        own: &[],
+        own,
+        is_job: true,
     };
     report.show(&result, &view)
 }

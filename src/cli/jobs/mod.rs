@@ -32,7 +32,7 @@ pub use change::replay_of;
 pub use id::short;
 pub use list::what;
 pub use moment::{Moment, distance, moment, written};
-pub use show::asked;
+pub use show::{asked, of_own};
 pub use submit::prepared;
 
 const EXAMPLES: &str = "\

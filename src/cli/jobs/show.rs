@@ -350,7 +350,7 @@ fn hints(failure: &Failure, own: &[DirectoryGrant]) -> Vec<String> {
 }
 
 /// What to do where a folder of the job's own was in the way, which goes before what is granted for good.
-fn of_own(denial: &Denial, own: &[DirectoryGrant]) -> Option<String> {
+pub fn of_own(denial: &Denial, own: &[DirectoryGrant]) -> Option<String> {
     let is_it = |grant: &&DirectoryGrant| {
         denial.capability == Capability::Directory && grant.guest == denial.subject
     };

@@ -201,6 +201,7 @@ fn carry_out(
             denials_told: session.console.verbose > 0,
             input_hints: &input_hints,
             own: &own,
+            is_job: false,
         }
         .show(&result, &view);
         if scratch {

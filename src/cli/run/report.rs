@@ -17,6 +17,7 @@ use super::view::View;
 use crate::cli::complaint::{Complaint, show_error, show_hint};
 use crate::cli::console::{Console, ERROR, GOOD, print_data, print_json, say, styled};
 use crate::cli::exit::Exit;
+use crate::cli::jobs::of_own;
 use crate::cli::units;
 
 /// How a run is to be shown.
@@ -39,6 +40,8 @@ pub struct Report<'a> {
     pub input_hints: &'a [String],
     /// The folders that were granted for this run, before what is granted for good.
     pub own: &'a [DirectoryGrant],
+    /// Whether they are a job's, which keeps what it was submitted with.
+    pub is_job: bool,
 }
 
 impl Report<'_> {
@@ -198,6 +201,9 @@ impl Report<'_> {
     /// What to do where something was refused. A folder that was granted for this run goes before what is granted for
     /// good.
     fn of_denial(&self, denial: &Denial) -> String {
+        if self.is_job {
+            return of_own(denial, self.own).unwrap_or_else(|| denial.hint.clone());
+        }
         let is_own = denial.capability == Capability::Directory
             && self.own.iter().any(|grant| grant.guest == denial.subject);
         match for_this_run(&denial.hint).filter(|_| is_own) {

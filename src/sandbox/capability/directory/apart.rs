@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode as Bits, OFlags, fstat, openat};
 
+use super::descriptor::Refused;
 use super::led::Led;
 use super::mounts::Mounts;
 use super::scratch::PREFIX;
@@ -76,12 +77,12 @@ impl Apart {
     /// # Errors
     /// Why it must not be granted, to stand after the name of the directory; or where it cannot be
     /// looked at.
-    pub fn check(
+    pub(super) fn check(
         &self,
         grant: &DirectoryGrant,
         opened: impl AsFd,
         others: &[PathBuf],
-    ) -> io::Result<Result<(), String>> {
+    ) -> io::Result<Result<(), Refused>> {
         if self.paths.is_empty() && others.is_empty() && !self.scratch {
             return Ok(Ok(()));
         }
@@ -105,7 +106,7 @@ impl Apart {
             }
             let found = fs::metadata(path).ok();
             if let Some(why) = looked.at(path, found.as_ref()) {
-                return Ok(Err(why));
+                return Ok(Err(Refused::Apart(why)));
             }
             // What lies beside a file is nobody's, and what may be read is no folder of the host's own.
             let Some(folder) = found.filter(|found| found.is_dir() && mode == Mode::Ro) else {
@@ -114,7 +115,7 @@ impl Apart {
             let links = match self.led.from(path, &folder) {
                 Ok(links) => links,
                 Err(error) => match unread(path, &error) {
-                    Some(why) => return Ok(Err(why)),
+                    Some(why) => return Ok(Err(Refused::Unread(why))),
                     None => return Err(error),
                 },
             };
@@ -124,14 +125,16 @@ impl Apart {
                     continue;
                 }
                 if let Some(why) = looked.at(link, fs::metadata(link).ok().as_ref()) {
-                    return Ok(Err(why));
+                    return Ok(Err(Refused::Apart(why)));
                 }
             }
         }
         // Those of all hosts of this user, wherever they are.
         let in_scratch = |part: &std::ffi::OsStr| part.to_string_lossy().starts_with(PREFIX);
         Ok(match real.iter().any(in_scratch) {
-            true => Err("lies in the scratch directories of a host".into()),
+            true => Err(Refused::Apart(
+                "lies in the scratch directories of a host".into(),
+            )),
             false => Ok(()),
         })
     }
@@ -177,8 +180,7 @@ impl<M: Fn(&Path) -> bool> Looked<'_, M> {
 fn unread(path: &Path, error: &io::Error) -> Option<String> {
     (error.kind() == io::ErrorKind::PermissionDenied).then(|| {
         format!(
-            "may be what a link in `{}` leads to, which is the host's own and cannot be read ({error}): give that folder \
-             to this user, or move it away",
+            "may be what a link in `{}` leads to, which is the host's own and cannot be read ({error})",
             path.display()
         )
     })
@@ -263,6 +265,15 @@ mod tests {
 
     use super::*;
 
+    /// Why it is the host's own, where it is.
+    fn why(checked: io::Result<Result<(), Refused>>) -> Option<String> {
+        match checked.unwrap() {
+            Ok(()) => None,
+            Err(Refused::Apart(why)) => Some(why),
+            Err(_) => panic!("whether it is can be seen"),
+        }
+    }
+
     fn refused(own: &Path, mode: Mode, granted: &Path, granted_mode: Mode) -> Option<String> {
         let apart = Apart::new(vec![(own.to_owned(), mode)]);
         let grant = DirectoryGrant {
@@ -271,10 +282,10 @@ mod tests {
             mode: granted_mode,
         };
         let opened = fs::File::open(granted).unwrap();
-        let alone = apart.check(&grant, &opened, &[]).unwrap().err();
+        let alone = why(apart.check(&grant, &opened, &[]));
         if mode == Mode::Ro {
             let named = Apart::nothing().check(&grant, &opened, &[own.to_owned()]);
-            assert_eq!(named.unwrap().err(), alone);
+            assert_eq!(why(named), alone);
         }
         alone
     }
@@ -355,7 +366,7 @@ mod tests {
             let opened = fs::File::open(&host).unwrap();
             let guest = "/data".into();
             let grant = DirectoryGrant { host, guest, mode };
-            apart.check(&grant, &opened, &[]).unwrap().err()
+            why(apart.check(&grant, &opened, &[]))
         };
         for (granted, how) in [
             ("out", "contains"),

@@ -100,6 +100,8 @@ pub(super) enum Refused {
     Error(io::Error),
     /// It must not be granted, for this reason.
     Apart(String),
+    /// Whether it may be granted cannot be seen, for this reason.
+    Unread(String),
     /// The kernel makes it up.
     OfTheKernel,
     /// A link of this name leads to it, which skills may have put there.
@@ -120,13 +122,8 @@ pub(super) fn open_ambient(
     if is_of_the_kernel(&dir).map_err(Refused::Error)? {
         return Err(Refused::OfTheKernel);
     }
-    match apart
-        .check(grant, &dir, &around.apart)
-        .map_err(Refused::Error)?
-    {
-        Ok(()) => Ok(dir),
-        Err(why) => Err(Refused::Apart(why)),
-    }
+    let checked = apart.check(grant, &dir, &around.apart);
+    checked.map_err(Refused::Error)?.map(|()| dir)
 }
 
 /// How a guest wants something opened.

@@ -89,7 +89,7 @@ fn granted(folder: &Path, mode: Mode) -> io::Result<Directory> {
     match directory {
         Ok(directory) => Ok(directory),
         Err(Refused::Error(error)) => Err(error),
-        Err(Refused::Apart(why)) => Err(io::Error::other(why)),
+        Err(Refused::Apart(why) | Refused::Unread(why)) => Err(io::Error::other(why)),
         Err(Refused::OfTheKernel) => Err(io::Error::other("made up by the kernel")),
         Err(Refused::Link(_)) => Err(io::Error::other("led to by a link")),
     }

@@ -224,6 +224,10 @@ fn denial(grant: &DirectoryGrant, refused: &Refused, for_operator: bool) -> Deni
             why.clone(),
             "grant a directory beside it: what the host itself runs, reads and keeps is no skill's",
         ),
+        Refused::Unread(why) => (
+            why.clone(),
+            "no directory can be granted until that folder can be read by this user: give it to them, or move it away",
+        ),
         Refused::OfTheKernel => (
             "is made up by the kernel".into(),
             "grant a directory with files of its own, and none such as `/proc` or `/sys`",
@@ -252,6 +256,9 @@ fn denial(grant: &DirectoryGrant, refused: &Refused, for_operator: bool) -> Deni
         match refused {
             Refused::Apart(_) => {
                 "what is granted there is the host's own, or has that in it".into()
+            }
+            Refused::Unread(_) => {
+                "what is granted there may be the host's own: what is its own cannot be read".into()
             }
             Refused::Link(_) => {
                 "what is granted there is led to by a link that skills may have put there".into()

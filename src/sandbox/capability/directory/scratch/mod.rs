@@ -20,7 +20,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, RawDir, mkdirat, unlinkat};
 use rustix::io::Errno;
 use tokio::sync::watch;
 
-use crate::private::{keep_what_is_in_it, make_folder};
+use crate::private::{keeps_what_is_in_it, make_folder};
 use clearing::{Clearing, is_itself_or_above};
 pub(super) use turns::Owner;
 use turns::{Turns, Waiting};
@@ -177,7 +177,7 @@ impl ScratchRoot {
         }
         make_folder(&self.base)?;
         // What somebody else moves away is never removed.
-        keep_what_is_in_it(&self.base)?;
+        keeps_what_is_in_it(&self.base)?;
         // Gone again where it cannot be locked.
         let kept = tempfile::Builder::new()
             .prefix(PREFIX)
@@ -439,13 +439,18 @@ mod tests {
         let root = ScratchRoot::new(base.path().join("open"));
         fs::create_dir(&root.base).unwrap();
         let with = |mode| fs::set_permissions(&root.base, PermissionsExt::from_mode(mode)).unwrap();
-        // As the system's own folder for temporary files is; where they could take it away, they may not write any more.
-        for (before, after) in [(0o1777, 0o1777), (0o775, 0o755), (0o777, 0o755)] {
-            with(before);
+        // As the system's own folder for temporary files is. Where they could take it away there is none; nor is that
+        // folder closed to them: it may be theirs as much as anybody's.
+        for (mode, made) in [(0o1777, true), (0o775, false), (0o777, false)] {
+            with(mode);
             let root = ScratchRoot::new(base.path().join("open"));
-            drop(root.make(owner("acme")).unwrap());
-            let mode = fs::metadata(&root.base).unwrap().permissions().mode();
-            assert_eq!(mode & 0o7777, after);
+            let scratch = root.make(owner("acme"));
+            let error = scratch.as_ref().err().map(ToString::to_string);
+            assert_eq!(scratch.is_ok(), made, "{error:?}");
+            let told = format!("others may write in it (mode {mode:o})");
+            assert!(error.is_none_or(|error| error.contains(&told)));
+            let kept = fs::metadata(&root.base).unwrap().permissions().mode();
+            assert_eq!(kept & 0o7777, mode);
         }
     }
 
