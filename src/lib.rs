@@ -33,6 +33,7 @@
     )
 )]
 
+mod exhaustion;
 mod file_size;
 mod names;
 mod private;

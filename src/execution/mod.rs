@@ -15,7 +15,7 @@ pub use ask::{ApprovalTimeError, Ask, Decision, Question};
 pub use event::{Event, Level, Observer, Progress};
 pub use execute::{Admission, BoxFuture, Control, Execute, HostError, Resolution};
 pub use failure::{Cause, Failure, Fault, Frame, Phase, Rejection};
-pub(crate) use failure::{MAX_MISSING, MAX_RETRY_AFTER_MS, RAISE_IT, is_exhausted};
+pub(crate) use failure::{MAX_MISSING, MAX_RETRY_AFTER_MS, RAISE_IT};
 #[cfg(feature = "queue")]
 pub(crate) use ran::Ran;
 pub(crate) use request::is_much_with;

@@ -1,6 +1,7 @@
 //! What is left of a failure or an attachment without the values of secrets.
 
 use super::{Attachment, Cause, Failure};
+use crate::grant::Denial;
 use crate::secret::Scrubber;
 
 impl Failure {
@@ -10,9 +11,9 @@ impl Failure {
         if let Some(hint) = &mut self.hint {
             scrubber.text(hint);
         }
-        self.denials
-            .iter_mut()
-            .for_each(|denial| denial.scrub(scrubber));
+        for text in self.denials.iter_mut().flat_map(Denial::texts) {
+            scrubber.text(text);
+        }
         match &mut self.cause {
             Cause::SkillError { code, details, .. } => {
                 if let Some(code) = code {

@@ -221,12 +221,10 @@ impl Denial {
         }
     }
 
-    /// Takes the values of secrets out of it.
-    pub(crate) fn scrub(&mut self, scrubber: &crate::secret::Scrubber) {
+    /// All that it says in words.
+    pub(crate) fn texts(&mut self) -> impl Iterator<Item = &mut String> {
         let texts = [&mut self.subject, &mut self.reason, &mut self.hint];
-        for text in texts.into_iter().chain(&mut self.grant) {
-            scrubber.text(text);
-        }
+        texts.into_iter().chain(&mut self.grant)
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) use passage::Passage;
 pub(crate) use scrub::Scrubber;
 pub use store::SecretStore;
 
-use crate::execution::is_exhausted;
+use crate::exhaustion::is_exhausted;
 use crate::grant::{Capability, Denial, HttpTarget, Remedy, SecretGrant, check_secret_name};
 
 /// The shortest value, in bytes. What is shorter would be found in text that has nothing to do with

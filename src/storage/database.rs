@@ -16,7 +16,7 @@ use rusqlite_migration::{M, Migrations};
 
 use super::turns::{Turn, Turns};
 use super::{Owner, StorageError};
-use crate::execution::is_exhausted;
+use crate::exhaustion::is_exhausted;
 use crate::private::make_folder;
 use crate::turns::Party;
 

@@ -1,5 +1,6 @@
 //! The invariants of the architecture that a program can check.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -181,6 +182,120 @@ fn only_doors_know_what_they_speak() {
 fn only_the_command_line_knows_its_parser_and_anyhow() {
     check_only(&["clap", "clap_complete"], &["cli/"]);
     check_only(&["anyhow"], &["cli/", "main.rs"]);
+}
+
+/// The layers of the architecture, lowest first, as ARCHITECTURE.md has them.
+fn layers() -> Vec<Vec<String>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("ARCHITECTURE.md")).expect("it can be read");
+    let (_, behind) = text
+        .split_once("Dependencies run one way.")
+        .expect("it says so");
+    let block = behind.split("```").nth(1).expect("there is a block");
+    let lines = block.lines().skip(1).filter(|line| !line.is_empty());
+    let layers: Vec<Vec<String>> = lines
+        .map(|line| line.split(", ").map(str::to_owned).collect())
+        .collect();
+    assert!(layers.len() > 5, "{layers:?}");
+    layers
+}
+
+/// The part that a file is of.
+fn part(path: &str) -> &str {
+    let first = path.split('/').next().unwrap_or(path);
+    first.strip_suffix(".rs").unwrap_or(first)
+}
+
+/// The names behind `crate::` in code that is no test's, of `crate::a::B` and of `crate::{a::B, c}`.
+fn named_of_the_crate(text: &str) -> Vec<String> {
+    let tests = "\n#[cfg(test)]\nmod tests {";
+    let code: String = text[..text.find(tests).unwrap_or(text.len())]
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .collect();
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    let mut names = Vec::new();
+    for (at, found) in code.match_indices("crate::") {
+        if code[..at].ends_with(is_name) {
+            continue;
+        }
+        let rest = &code[at + found.len()..];
+        match rest.strip_prefix('{') {
+            None => names.push(rest.chars().take_while(|c| is_name(*c)).collect()),
+            Some(inner) => {
+                let (mut depth, mut begins) = (0, true);
+                for (at, c) in inner.char_indices() {
+                    match c {
+                        '{' => depth += 1,
+                        '}' if depth == 0 => break,
+                        '}' => depth -= 1,
+                        ',' if depth == 0 => begins = true,
+                        c if begins && is_name(c) => {
+                            begins = false;
+                            names.push(inner[at..].chars().take_while(|c| is_name(*c)).collect());
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+    names
+}
+
+#[test]
+fn dependencies_run_one_way() {
+    let layers = layers();
+    let layer = |name: &str| {
+        let of = |layer: &Vec<String>| layer.iter().any(|part| part == name);
+        layers.iter().position(of)
+    };
+    let sources = sources();
+    let parts: BTreeSet<&str> = sources.iter().map(|source| part(&source.path)).collect();
+    for part in &parts {
+        let is_root = ["lib", "main"].contains(part);
+        assert!(is_root || layer(part).is_some(), "`{part}` has no layer");
+    }
+    for name in layers.iter().flatten() {
+        assert!(parts.contains(name.as_str()), "`{name}` is no part");
+    }
+    // What `lib.rs` has of others, under the names that it gives them.
+    let root = sources.iter().find(|source| source.path == "lib.rs");
+    let root = &root.expect("there is one").text;
+    let mut from = BTreeMap::new();
+    for line in root.split(';').map(str::trim) {
+        let Some((part, items)) = line
+            .rsplit_once("pub use ")
+            .and_then(|(_, used)| used.split_once("::"))
+        else {
+            continue;
+        };
+        let items = items.split(|c: char| !c.is_alphanumeric() && c != '_');
+        from.extend(items.map(|item| (item.to_owned(), part.to_owned())));
+    }
+    let mut checked = 0;
+    let mut wrong = Vec::new();
+    for source in &sources {
+        let own = part(&source.path);
+        let is_test = source.path.ends_with("tests.rs") || source.path.contains("/tests/");
+        let Some(at) = layer(own).filter(|_| !is_test && own != "cli") else {
+            continue;
+        };
+        for name in named_of_the_crate(&source.text) {
+            let of = match layer(&name) {
+                Some(_) => &name,
+                None => from
+                    .get(&name)
+                    .unwrap_or_else(|| panic!("src/{}: what is `crate::{name}`?", source.path)),
+            };
+            checked += 1;
+            if of != own && layer(of).is_none_or(|of| of >= at) {
+                wrong.push(format!("src/{} uses `{of}`", source.path));
+            }
+        }
+    }
+    assert!(checked > 500, "{checked}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// What goes in and out, and what a skill is, can be read without knowing how it runs.

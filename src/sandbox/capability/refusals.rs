@@ -104,7 +104,8 @@ impl Refusals {
     /// Something was refused. What was refused before is not told again.
     pub fn add(&self, mut denial: Denial) {
         if let Some(secrets) = self.0.secrets.get() {
-            denial.scrub(&secrets.scrubber);
+            let scrubber = &secrets.scrubber;
+            denial.texts().for_each(|text| scrubber.text(text));
         }
         if !self.0.asker.for_operator() {
             denial.without_flag();

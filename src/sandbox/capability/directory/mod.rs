@@ -25,7 +25,8 @@ use wasmtime::component::Linker;
 use wasmtime_wasi::p2::bindings::filesystem::{preopens, types};
 
 use super::{Backing, NotGranted, Own, Refusals};
-use crate::execution::{HostError, is_exhausted};
+use crate::execution::HostError;
+use crate::exhaustion::is_exhausted;
 use crate::grant::{Capability, Denial, DirectoryGrant, Grants, Mode, Remedy, SCRATCH};
 use crate::limits::Limits;
 use crate::sandbox::classify::Stop;
