@@ -152,8 +152,12 @@ fn engine(config: &Config) -> Result<Engine, HostError> {
 /// Stands for what code must have been compiled with that an engine without a compiler runs. What the
 /// processor must be able to do is in the code itself, and looked at when it is loaded.
 fn stands_for(engine: &Engine) -> u64 {
+    stands_for_code(engine, CODE)
+}
+
+fn stands_for_code(engine: &Engine, code: u32) -> u64 {
     let mut hasher = DefaultHasher::new();
-    CODE.hash(&mut hasher);
+    code.hash(&mut hasher);
     engine.precompile_compatibility_hash().hash(&mut hasher);
     hasher.finish()
 }
@@ -208,6 +212,29 @@ mod tests {
                 );
             }
         }
+    }
+
+    /// Whatever changes the code, so that none is run that was compiled otherwise.
+    #[test]
+    fn code_that_differs_is_told_apart() {
+        let of = |change: fn(&mut Config) -> &mut Config| {
+            let mut config = code_config(false);
+            stands_for(&engine(change(&mut config)).unwrap())
+        };
+        let ours = of(|config| config);
+        assert_eq!(ours, engines(true).compatibility());
+        let changes: [fn(&mut Config) -> &mut Config; 4] = [
+            |config| config.consume_fuel(false),
+            |config| config.operator_cost(wasmtime::OperatorCost::new()),
+            |config| config.epoch_interruption(true),
+            |config| config.memory_reservation(0),
+        ];
+        for (number, change) in changes.into_iter().enumerate() {
+            assert_ne!(of(change), ours, "{number}");
+        }
+        let same = engine(&code_config(false)).unwrap();
+        assert_eq!(stands_for_code(&same, CODE), ours);
+        assert_ne!(stands_for_code(&same, CODE + 1), ours);
     }
 
     #[test]

@@ -22,7 +22,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use serde_json::{Value, json};
@@ -371,12 +371,15 @@ impl Attack {
             observer: self.observer.clone(),
             ..Control::default()
         };
+        // When it was cancelled, and how long had been waited for a processor by then.
+        let cancelled = Arc::new(OnceLock::new());
         if self.cancelled {
             let token = CancellationToken::new();
             let cancel = {
-                let token = token.clone();
+                let (token, cancelled) = (token.clone(), Arc::clone(&cancelled));
                 move |_: Uuid, event: &Event<'_>| {
                     if matches!(event, Event::Log { .. }) {
+                        cancelled.get_or_init(|| (Instant::now(), waited_for_a_processor()));
                         token.cancel();
                     }
                 }
@@ -385,8 +388,13 @@ impl Attack {
         }
         let waited = waited_for_a_processor();
         let result = runtime().block_on(self.host.execute_with(request, control));
+        let since_cancelled = cancelled.get().map(|(at, waited)| {
+            let waited = waited_for_a_processor().saturating_sub(*waited);
+            at.elapsed().saturating_sub(waited)
+        });
         let waited = waited_for_a_processor().saturating_sub(waited);
         let result = result.expect("the host is well");
+        assert_eq!(since_cancelled.is_some(), self.cancelled, "{self:?}");
         check_result(&result);
         if let Some(settled) = &self.settled {
             settled();
@@ -395,7 +403,7 @@ impl Attack {
         let took = (usage.waiting_time + usage.wall_time).saturating_sub(waited);
         let took = took.max(usage.cpu_time);
         let late = took.saturating_sub(result.limits.wall_time.min(self.deadline));
-        (result, late)
+        (result, late.max(since_cancelled.unwrap_or_default()))
     }
 
     /// It is late, if at all, by no more than it may.

@@ -107,6 +107,22 @@ fn what_breaks_a_limit_in_describe() {
     }
 }
 
+/// Also where each of several memories stays below the limit.
+#[test]
+fn memories_that_break_it_together() {
+    let _alone = alone();
+    let code = "(drop (memory.grow $second (i32.const 600))) (drop (memory.grow (i32.const 600)))";
+    for (mut skill, phase) in [
+        (in_start(code), Phase::Instantiation),
+        (in_describe(code), Phase::Run),
+    ] {
+        skill.fields.insert_str(0, "(memory $second 1) ");
+        Load::by(&skill)
+            .on(&host(Limit::Memory))
+            .describing_ends_with(End::Limit(Limit::Memory, phase));
+    }
+}
+
 #[test]
 fn what_breaks_a_limit_after_describe() {
     let _alone = alone();

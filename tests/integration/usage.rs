@@ -114,6 +114,58 @@ async fn cpu_time_of_guests_that_take_turns_is_their_own() {
     assert!(one.wall_time >= one.cpu_time.mul_f64(1.5), "{one:?}");
 }
 
+/// Four on two threads, each of which is polled by either, are told their own part each. Tolerance: 10 % of what the two
+/// threads have used, and of the parts a third, as above.
+#[test]
+fn cpu_time_of_guests_on_several_threads_is_their_own() {
+    let threads = Arc::new(Mutex::new(Vec::new()));
+    let started = Arc::clone(&threads);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .on_thread_start(move || {
+            let own = std::fs::read_link("/proc/thread-self").unwrap();
+            started.lock().unwrap().push(own);
+        })
+        .build()
+        .unwrap();
+    // What the kernel has given each of them, in nanoseconds.
+    let used = || {
+        let threads = threads.lock().unwrap();
+        let used = threads.iter().map(|thread| {
+            let path = std::path::Path::new("/proc").join(thread).join("schedstat");
+            let text = std::fs::read_to_string(path).unwrap();
+            let nanos = text.split(' ').next().unwrap().parse().unwrap();
+            Duration::from_nanos(nanos)
+        });
+        (used.sum::<Duration>(), threads.len())
+    };
+    let part = |fuel| async move {
+        let limits = LimitOverrides {
+            fuel: Some(fuel),
+            ..NONE
+        };
+        let request = request(host(), "spin", json!({})).await.limits(limits);
+        host().execute(request).await.unwrap().usage
+    };
+    // Whatever is made once is there.
+    runtime.block_on(runtime.spawn(part(1_000))).unwrap();
+    let before = used();
+    let parts = [100_000_000, 300_000_000, 100_000_000, 300_000_000];
+    let tasks = parts.map(|fuel| runtime.spawn(part(fuel)));
+    let usages = tasks.map(|task| runtime.block_on(task).unwrap());
+    let after = used();
+    // Those for what blocks have done nothing.
+    assert!(after.1 >= 2, "{after:?}");
+    let spent = after.0 - before.0;
+    let sum: Duration = usages.iter().map(|usage| usage.cpu_time).sum();
+    assert!(sum <= spent.mul_f64(1.02), "{sum:?} of {spent:?}");
+    assert!(sum >= spent.mul_f64(0.9), "{sum:?} of {spent:?}");
+    let of = |index: usize| usages[index].cpu_time.as_secs_f64();
+    let ratio = (of(1) + of(3)) / (of(0) + of(2));
+    assert!((2.0..=4.0).contains(&ratio), "{usages:?}");
+}
+
 /// Of half a second asleep, at most a tenth is computing.
 #[tokio::test]
 async fn a_guest_that_sleeps_uses_wall_time_and_no_cpu_time() {
