@@ -12,33 +12,52 @@ pub fn at_least(bound: f64) -> Value {
     json!({ "at_least": bound })
 }
 
-/// Holds figures against their targets, and names those that miss one.
+/// What became of the targets.
+#[derive(Default)]
+pub struct Judged {
+    /// The figures that miss one.
+    pub missed: Vec<String>,
+    /// Those that could not be measured.
+    pub unknown: Vec<String>,
+}
+
+impl Judged {
+    /// Whether all are met; `None` where that is not known of some, and none is missed.
+    pub fn met(&self) -> Option<bool> {
+        match self.missed.is_empty() {
+            false => Some(false),
+            true => self.unknown.is_empty().then_some(true),
+        }
+    }
+}
+
+/// Holds figures against their targets.
 ///
 /// Whatever has a `target` is held against it: an object of the same shape, with a bound in the place of each
 /// figure. Each bound then has a field `met`: `null` where the figure is, as it could not be measured.
 ///
 /// # Panics
 /// Where a target names a figure that there is not.
-pub fn judge(figures: &mut Value) -> Vec<String> {
-    let mut missed = Vec::new();
-    within(figures, "", &mut missed);
-    missed
+pub fn judge(figures: &mut Value) -> Judged {
+    let mut judged = Judged::default();
+    within(figures, "", &mut judged);
+    judged
 }
 
-fn within(figures: &mut Value, place: &str, missed: &mut Vec<String>) {
+fn within(figures: &mut Value, place: &str, judged: &mut Judged) {
     let Some(fields) = figures.as_object_mut() else {
         return;
     };
     if let Some(mut target) = fields.remove("target") {
-        hold(&mut target, fields, place, missed);
+        hold(&mut target, fields, place, judged);
         fields.insert("target".to_owned(), target);
     }
     for (name, inner) in fields.iter_mut().filter(|(name, _)| *name != "target") {
-        within(inner, &below(place, name), missed);
+        within(inner, &below(place, name), judged);
     }
 }
 
-fn hold(target: &mut Value, figures: &Map<String, Value>, place: &str, missed: &mut Vec<String>) {
+fn hold(target: &mut Value, figures: &Map<String, Value>, place: &str, judged: &mut Judged) {
     let bounds = target.as_object_mut().expect("a target has names");
     for (name, bound) in bounds {
         let place = below(place, name);
@@ -48,7 +67,7 @@ fn hold(target: &mut Value, figures: &Map<String, Value>, place: &str, missed: &
         if most.is_none() && least.is_none() {
             let figures = figure.as_object();
             let figures = figures.unwrap_or_else(|| panic!("`{place}` is one figure"));
-            hold(bound, figures, &place, missed);
+            hold(bound, figures, &place, judged);
             continue;
         }
         let met = figure.as_f64().map(|figure| {
@@ -56,11 +75,13 @@ fn hold(target: &mut Value, figures: &Map<String, Value>, place: &str, missed: &
         });
         assert!(met.is_some() || figure.is_null(), "`{place}` is no number");
         bound["met"] = json!(met);
-        if met == Some(false) {
-            missed.push(format!(
+        match met {
+            Some(true) => {}
+            Some(false) => judged.missed.push(format!(
                 "{place} is {figure}, and should be {}",
                 said(most, least)
-            ));
+            )),
+            None => judged.unknown.push(place),
         }
     }
 }

@@ -21,8 +21,11 @@ fn each_figure_is_held_against_its_target() {
             "other": at_most(1.0),
         },
     });
+    let judged = judge(&mut figures);
+    assert_eq!(judged.unknown, ["other"]);
+    assert_eq!(judged.met(), Some(false));
     assert_eq!(
-        judge(&mut figures),
+        judged.missed,
         [
             "alone.p99 is 3, and should be at most 2",
             "share is 0.7, and should be at least 0.8",
@@ -35,6 +38,19 @@ fn each_figure_is_held_against_its_target() {
     assert_eq!(target["alone"]["p99"]["met"], false);
     assert!(target["other"]["met"].is_null(), "it was not measured");
     assert_eq!(figures["part"]["target"]["ratio"]["met"], false);
+}
+
+/// What could not be measured is not met.
+#[test]
+fn all_are_met_where_each_was_measured() {
+    let of = |figure| {
+        let mut figures =
+            json!({"a": 1, "b": figure, "target": {"a": at_most(1.0), "b": at_most(2.0)}});
+        judge(&mut figures).met()
+    };
+    assert_eq!(of(json!(2)), Some(true));
+    assert_eq!(of(json!(null)), None);
+    assert_eq!(of(json!(3)), Some(false));
 }
 
 #[test]
