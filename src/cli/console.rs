@@ -53,7 +53,7 @@ impl Console {
         }
     }
 
-    /// Shows the host's own log on standard error: all of it where `-v` was given, and its warnings where
+    /// Shows the host's own log on standard error: the more of it the more often `-v` was given, and its warnings where
     /// somebody is `served`, who does not see them.
     pub fn follow_logs(self, served: bool) {
         let filter = match self.verbose {
@@ -61,8 +61,9 @@ impl Console {
             0 => return,
             1 => "skillhost=debug",
             2 => "skillhost=trace,info",
-            // What clients send and are answered stands in the protocol's own records.
-            _ => "trace,rmcp=info",
+            // The engine's finest is hundreds of lines of addresses, and what clients send and are answered stands in
+            // the protocol's own records.
+            _ => "skillhost=trace,debug,rmcp=info",
         };
         tracing_subscriber::fmt()
             .with_env_filter(filter)

@@ -251,7 +251,7 @@ pub fn library(error: LibraryError) -> Complaint {
         LibraryError::Record { skill, .. } => Complaint::not_loaded(message).hint(anew(&skill)),
         LibraryError::NotInstalled { reference, similar } => {
             let complaint = Complaint::not_loaded(format!("no skill `{reference}` is installed"));
-            similar_or_list(complaint, &similar)
+            similar_or(complaint, &similar, LIST)
         }
         LibraryError::Occupied {
             name,
@@ -371,10 +371,13 @@ pub fn too_few_digits(typed: &str, library: &Library) -> Option<String> {
     })
 }
 
-/// Adds what comes close to a name that was not found, or else how to see what there is.
-pub fn similar_or_list(complaint: Complaint, similar: &[String]) -> Complaint {
+/// How to see what there is.
+pub const LIST: &str = "`skillhost list` shows what is installed";
+
+/// Adds what comes close to what was not found, or else another hint.
+pub fn similar_or(complaint: Complaint, similar: &[String], or_else: &str) -> Complaint {
     match similar {
-        [] => complaint.hint("`skillhost list` shows what is installed"),
+        [] => complaint.hint(or_else),
         similar => complaint.hint(format!("did you mean `{}`?", similar.join("` or `"))),
     }
 }

@@ -10,7 +10,7 @@ use super::complaint::Complaint;
 use super::console::{GOOD, styled};
 use super::exit::Exit;
 use super::host::{CommandHost, Settings, block_on};
-use super::locate::{SKILL_HELP, locate};
+use super::locate::{SKILL_HELP, locate_new};
 use super::policy::Standing;
 use super::{Session, explain};
 
@@ -42,7 +42,7 @@ pub struct InstallArgs {
 /// # Errors
 /// Where it cannot be loaded, or another one stands in its place.
 pub fn install(args: &InstallArgs, session: &Session) -> anyhow::Result<Exit> {
-    let package = locate(&args.skill, session)?;
+    let package = locate_new(&args.skill, session)?;
     let command_host = CommandHost::open(session, Settings::default())?;
     let skill = block_on(async |mut interrupts| {
         interrupts.count_termination()?;

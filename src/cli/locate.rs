@@ -1,6 +1,6 @@
 //! From what was typed for `<SKILL>` to the bytes of a skill.
 
-use std::fs;
+use std::fs::{self, DirEntry};
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -9,6 +9,7 @@ use skillhost::{CompileSettings, Fault, LoadError, ResourceUsage};
 
 use super::complaint::Complaint;
 use super::places::Places;
+use super::unread::beside;
 use super::{Session, build, explain};
 
 /// What may be typed for `<SKILL>`, for the help of the commands that take one.
@@ -27,6 +28,18 @@ pub struct Located {
     pub installed: Option<SkillRef>,
 }
 
+/// What a skill is wanted for, and so what may have been meant by one that is nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// To be used, wherever it is.
+    Used,
+    /// To be installed: none that is installed already was meant.
+    Installed,
+}
+
+/// What to do about a path that leads nowhere.
+const IS_IT_RIGHT: &str = "is the path right? It is taken from the folder that this runs in";
+
 /// Finds a skill. A path goes before a name, and a folder that holds no skill does not hide an
 /// installed one of its name.
 ///
@@ -36,11 +49,23 @@ pub fn locate(skill: &Path, session: &Session) -> anyhow::Result<Package> {
     find(skill, session).map(|located| located.package)
 }
 
+/// As [`locate`], for one that is to be installed.
+///
+/// # Errors
+/// As [`locate`].
+pub fn locate_new(skill: &Path, session: &Session) -> anyhow::Result<Package> {
+    find_for(Wanted::Installed, skill, session).map(|located| located.package)
+}
+
 /// As [`locate`], and says where it was found.
 ///
 /// # Errors
 /// As [`locate`].
 pub fn find(skill: &Path, session: &Session) -> anyhow::Result<Located> {
+    find_for(Wanted::Used, skill, session)
+}
+
+fn find_for(wanted: Wanted, skill: &Path, session: &Session) -> anyhow::Result<Located> {
     let by_path = |package| Located {
         package,
         installed: None,
@@ -77,7 +102,7 @@ pub fn find(skill: &Path, session: &Session) -> anyhow::Result<Located> {
                 .map_err(|error| explain::package(error).into());
         }
     };
-    installed(skill, &reason, session)
+    installed(wanted, skill, &reason, session)
 }
 
 /// Refuses to build a source folder that only happens to have the name of an installed skill: building runs
@@ -115,7 +140,12 @@ fn check_meant(skill: &Path, session: &Session) -> anyhow::Result<()> {
 }
 
 /// Reads an installed skill. `reason` is why the path was none.
-fn installed(skill: &Path, reason: &str, session: &Session) -> anyhow::Result<Located> {
+fn installed(
+    wanted: Wanted,
+    skill: &Path,
+    reason: &str,
+    session: &Session,
+) -> anyhow::Result<Located> {
     let typed = skill.display();
     let complaint = Complaint::not_loaded(format!("no skill `{typed}` was found"))
         .detail(format!("as a path: {reason}"))
@@ -126,18 +156,24 @@ fn installed(skill: &Path, reason: &str, session: &Session) -> anyhow::Result<Lo
         Some(text) => library.reference(text).map_err(explain::library)?,
         None => None,
     };
-    let digits = || explain::too_few_digits(skill.to_str()?, &library);
+    let hinted = |complaint: Complaint, similar: &[String], or_else| {
+        let (similar, or_else) = match wanted {
+            Wanted::Used => (similar, or_else),
+            Wanted::Installed => (&[][..], IS_IT_RIGHT),
+        };
+        let text = skill.to_str().filter(|_| wanted == Wanted::Used);
+        match text.and_then(|text| explain::too_few_digits(text, &library)) {
+            Some(digits) => complaint.hint(digits),
+            None => explain::similar_or(complaint, &meant(skill, similar), or_else),
+        }
+    };
     let Some(reference) = reference else {
         if skill
             .to_str()
             .is_some_and(|text| text.starts_with("sha256:"))
         {
             let complaint = complaint.detail(none_of("digest", &places));
-            return Err(match digits() {
-                Some(digits) => complaint.hint(digits),
-                None => explain::similar_or_list(complaint, &[]),
-            }
-            .into());
+            return Err(hinted(complaint, &[], explain::LIST).into());
         }
         let complaint = complaint
             .detail("as an installed skill: it is not a name, name@version or digest of one");
@@ -146,14 +182,7 @@ fn installed(skill: &Path, reason: &str, session: &Session) -> anyhow::Result<Lo
             Some(text) => library.similar(text).map_err(explain::library)?,
             None => Vec::new(),
         };
-        return Err(match (digits(), similar.as_slice()) {
-            (Some(digits), _) => complaint.hint(digits),
-            (None, []) => {
-                complaint.hint("is the path right? It is taken from the folder that this runs in")
-            }
-            (None, similar) => explain::similar_or_list(complaint, similar),
-        }
-        .into());
+        return Err(hinted(complaint, &similar, IS_IT_RIGHT).into());
     };
     match library.read(&reference, CompileSettings::default().max_component_bytes) {
         Ok(package) => Ok(Located {
@@ -166,11 +195,7 @@ fn installed(skill: &Path, reason: &str, session: &Session) -> anyhow::Result<Lo
                 SkillRef::Digest(_) => "digest",
             };
             let complaint = complaint.detail(none_of(what, &places));
-            Err(match digits() {
-                Some(digits) => complaint.hint(digits),
-                None => explain::similar_or_list(complaint, &similar),
-            }
-            .into())
+            Err(hinted(complaint, &similar, explain::LIST).into())
         }
         Err(LibraryError::Package(error)) => {
             let mut complaint = explain::package(error);
@@ -181,6 +206,29 @@ fn installed(skill: &Path, reason: &str, session: &Session) -> anyhow::Result<Lo
             Err(complaint.into())
         }
         Err(error) => Err(explain::library(error).into()),
+    }
+}
+
+/// What was most likely meant by what is nowhere: of installed skills those that are similar, or a path beside it.
+/// What has a dot or a separator in it, but no version, is a path rather than a name.
+fn meant(skill: &Path, similar: &[String]) -> Vec<String> {
+    let is_path = skill
+        .to_str()
+        .is_none_or(|text| text.contains(['/', '.']) && !text.contains('@'));
+    if (is_path || similar.is_empty())
+        && let Some(path) = beside(skill, may_be_skill)
+    {
+        return vec![path.display().to_string()];
+    }
+    similar.to_vec()
+}
+
+/// Whether it looks like a component, or like the folder of a skill or of its source.
+fn may_be_skill(entry: &DirEntry) -> bool {
+    let path = entry.path();
+    match path.is_dir() {
+        true => path.join("skill.wasm").is_file() || path.join("Cargo.toml").is_file(),
+        false => path.extension().is_some_and(|ending| ending == "wasm"),
     }
 }
 

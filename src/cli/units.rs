@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
-use skillhost::limits::{display_bytes, display_duration, grouped};
+use skillhost::limits::{display_duration, exact_bytes, grouped};
 
 /// Limits by their names in JSON, the values with units. Of overrides, those that are set.
 pub fn limits(limits: &impl Serialize) -> Vec<(String, String)> {
@@ -16,7 +16,7 @@ pub fn limits(limits: &impl Serialize) -> Vec<(String, String)> {
         .map(|(name, value)| {
             let value = value.as_u64().unwrap_or_default();
             let value = if name.ends_with("_bytes") {
-                display_bytes(value)
+                exact_bytes(value)
             } else if name.ends_with("_ms") {
                 duration(Duration::from_millis(value))
             } else {
@@ -47,7 +47,8 @@ pub fn count(count: u64) -> String {
         ("k", 1_000),
     ];
     for (unit, size) in UNITS {
-        if count >= size {
+        // What would be rounded to 1000 of the smaller unit is shown in this one.
+        if count >= size - size / 2_000 {
             return format!(
                 "{} {unit}",
                 skillhost::limits::three_digits(count as f64 / size as f64)
@@ -70,6 +71,18 @@ mod tests {
         assert_eq!(count(1_200_000), "1.2 M");
         assert_eq!(count(123_456_789), "123 M");
         assert_eq!(count(10_000_000_000), "10 G");
+        for (figure, shown) in [
+            (1_000, "1 k"),
+            (999_499, "999 k"),
+            (999_500, "1 M"),
+            (999_499_999, "999 M"),
+            (999_500_000, "1 G"),
+            (1_000_000_000, "1 G"),
+            (999_499_999_999, "999 G"),
+            (999_500_000_000, "1 T"),
+        ] {
+            assert_eq!(count(figure), shown);
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A file that a flag names, and that cannot be read.
 
+use std::fs::DirEntry;
 use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
 
@@ -30,7 +31,8 @@ pub fn unread(path: Option<&Path>, flag: &str, error: &Error) -> Complaint {
 }
 
 fn missing(path: &Path) -> String {
-    match (beside(path), std::env::current_dir()) {
+    let is_file = |entry: &DirEntry| entry.file_type().is_ok_and(|kind| !kind.is_dir());
+    match (beside(path, is_file), std::env::current_dir()) {
         (Some(close), _) => format!("did you mean `{}`?", close.display()),
         (None, Ok(folder)) if path.is_relative() => {
             format!(
@@ -42,8 +44,8 @@ fn missing(path: &Path) -> String {
     }
 }
 
-/// A file of the same folder whose name is almost that one's.
-fn beside(path: &Path) -> Option<PathBuf> {
+/// What is in the same folder, is one of those that are meant, and has almost that name.
+pub fn beside(path: &Path, is_meant: impl Fn(&DirEntry) -> bool) -> Option<PathBuf> {
     let name = path.file_name()?.to_str()?;
     let folder = match path.parent()? {
         folder if folder.as_os_str().is_empty() => Path::new("."),
@@ -53,7 +55,7 @@ fn beside(path: &Path) -> Option<PathBuf> {
         .ok()?
         .take(MOST_NAMES)
         .filter_map(Result::ok)
-        .filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_dir()))
+        .filter(is_meant)
         .filter_map(|entry| entry.file_name().into_string().ok())
         .collect();
     let close = closest(name, names.iter().map(String::as_str))?;

@@ -6,6 +6,7 @@ mod fitting;
 mod installed;
 mod load;
 mod skill;
+mod told;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -243,6 +244,7 @@ impl Host {
                         limits: &limits,
                         grants: admitted.grants(),
                     });
+                    told::of_admission(&request, &limits, admitted.grants());
                     if !clamped.is_empty() {
                         flight.tell(&Event::Clamped { clamped: &clamped });
                     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{LimitOverrides, Limits, display_bytes, display_duration, grouped};
+use super::{LimitOverrides, Limits, display_duration, exact_bytes, grouped};
 
 /// The name of a limit, as it stands in results and messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -173,7 +173,7 @@ impl Limit {
             | Limit::Stderr
             | Limit::Log
             | Limit::Progress
-            | Limit::Stack => display_bytes(value),
+            | Limit::Stack => exact_bytes(value),
         }
     }
 }

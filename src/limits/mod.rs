@@ -14,8 +14,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub use limit::Limit;
 pub(crate) use limit::Named;
 pub use text::{
-    display_bytes, display_duration, grouped, parse_bytes, parse_count, parse_duration,
-    three_digits,
+    display_bytes, display_duration, exact_bytes, grouped, parse_bytes, parse_count,
+    parse_duration, three_digits,
 };
 
 /// One kibibyte, in bytes.

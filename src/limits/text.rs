@@ -81,11 +81,16 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     })
 }
 
-/// Bytes for a person, exact where a unit divides them: `64 MiB`, `1.5 KiB`, `17 B`.
+/// The units of bytes, the largest first.
+const UNITS: [(&str, u64); 3] = [("GiB", 1024 * MIB), ("MiB", MIB), ("KiB", KIB)];
+
+/// Bytes for a person, rounded where no unit divides them: `64 MiB`, `1.5 KiB`, `17 B`.
+///
+/// Two that differ may be shown alike; see [`exact_bytes`].
 pub fn display_bytes(bytes: u64) -> String {
-    const UNITS: [(&str, u64); 3] = [("GiB", 1024 * MIB), ("MiB", MIB), ("KiB", KIB)];
     for (unit, size) in UNITS {
-        if bytes >= size {
+        // What would be rounded to 1024.0 of the smaller unit is shown in this one.
+        if bytes >= size - size / 20_480 {
             return if bytes.is_multiple_of(size) {
                 format!("{} {unit}", bytes / size)
             } else {
@@ -97,6 +102,21 @@ pub fn display_bytes(bytes: u64) -> String {
     format!("{bytes} B")
 }
 
+/// Bytes for a person, not rounded, for who compares them: in a unit where half units of it make it up, else in the
+/// next smaller one. `64 MiB`, `1.5 KiB`, `1,025 KiB`, `1,048,575 B`.
+pub fn exact_bytes(bytes: u64) -> String {
+    for (unit, size) in UNITS {
+        if bytes >= size && bytes.is_multiple_of(size / 2) {
+            let half = match bytes.is_multiple_of(size) {
+                true => "",
+                false => ".5",
+            };
+            return format!("{}{half} {unit}", grouped(bytes / size));
+        }
+    }
+    format!("{} B", grouped(bytes))
+}
+
 /// A duration for a person, to three digits: `12.3 ms`, `2 s`, `1 min`, `24 h`, `30 days`.
 pub fn display_duration(duration: Duration) -> String {
     let milliseconds = duration.as_secs_f64() * 1000.0;
@@ -105,13 +125,14 @@ pub fn display_duration(duration: Duration) -> String {
         "0 s".to_owned()
     } else if milliseconds < 1.0 {
         format!("{} µs", duration.as_micros())
-    } else if milliseconds < 1000.0 {
+    } else if milliseconds < 999.5 {
+        // Here and below, what would be rounded to the next unit is shown in that.
         format!("{} ms", three_digits(milliseconds))
-    } else if milliseconds < 600_000.0 && !whole(60) {
+    } else if milliseconds < 599_500.0 && !whole(60) {
         format!("{} s", three_digits(milliseconds / 1000.0))
-    } else if milliseconds < 7_200_000.0 && !whole(3_600) {
+    } else if milliseconds < 7_170_000.0 && !whole(3_600) {
         format!("{} min", three_digits(milliseconds / 60_000.0))
-    } else if milliseconds < 172_800_000.0 {
+    } else if milliseconds < 172_620_000.0 {
         format!("{} h", three_digits(milliseconds / 3_600_000.0))
     } else {
         match milliseconds / 86_400_000.0 {
@@ -177,6 +198,63 @@ mod tests {
             ("11,574,074 days", Duration::from_secs(1_000_000_000_000)),
         ] {
             assert_eq!(display_duration(duration), shown);
+        }
+    }
+
+    #[test]
+    fn a_unit_is_chosen_after_rounding() {
+        for (bytes, shown) in [
+            (1_023, "1023 B"),
+            (KIB, "1 KiB"),
+            (1_048_524, "1023.9 KiB"),
+            (1_048_525, "1.0 MiB"),
+            (MIB - 1, "1.0 MiB"),
+            (MIB, "1 MiB"),
+            (1_073_689_395, "1023.9 MiB"),
+            (1_073_689_396, "1.0 GiB"),
+            (1024 * MIB, "1 GiB"),
+        ] {
+            assert_eq!(display_bytes(bytes), shown, "{bytes}");
+        }
+        for (microseconds, shown) in [
+            (999, "999 µs"),
+            (1_000, "1 ms"),
+            (999_499, "999 ms"),
+            (999_500, "1 s"),
+            (1_000_000, "1 s"),
+            (599_499_000, "599 s"),
+            (599_500_000, "9.99 min"),
+            (599_999_000, "10 min"),
+            (7_169_999_000, "119 min"),
+            (7_170_000_000, "1.99 h"),
+            (7_199_999_000, "2 h"),
+            (172_619_999_000, "47.9 h"),
+            (172_620_000_000, "2 days"),
+            (172_800_000_000, "2 days"),
+        ] {
+            let duration = Duration::from_micros(microseconds);
+            assert_eq!(display_duration(duration), shown, "{microseconds} µs");
+        }
+    }
+
+    #[test]
+    fn sizes_that_are_not_the_same_are_not_shown_alike() {
+        for (bytes, shown) in [
+            (0, "0 B"),
+            (17, "17 B"),
+            (KIB, "1 KiB"),
+            (1_536, "1.5 KiB"),
+            (10_239, "10,239 B"),
+            (10_240, "10 KiB"),
+            (1_048_574, "1,048,574 B"),
+            (1_048_575, "1,048,575 B"),
+            (MIB, "1 MiB"),
+            (MIB + KIB, "1,025 KiB"),
+            (64 * MIB + 64 * KIB, "65,600 KiB"),
+            (5 * 512 * MIB, "2.5 GiB"),
+            (u64::MAX, "18,446,744,073,709,551,615 B"),
+        ] {
+            assert_eq!(exact_bytes(bytes), shown);
         }
     }
 

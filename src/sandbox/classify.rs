@@ -346,7 +346,35 @@ pub(super) fn limit_failure(
         (Limit::StorageValueBytes, _) => {
             format!("the skill wanted to keep a value of more than {value}, which is its limit")
         }
-        (limit, _) => format!("the skill met its {limit} limit of {value}"),
+        (Limit::OpenFiles | Limit::Connections, _) => {
+            format!("the skill wanted more than {value} at once, which is its limit")
+        }
+        (Limit::CreatedFiles, _) => {
+            format!("the skill wanted to make more than {value}, which is its limit")
+        }
+        (Limit::WriteBytes, _) => {
+            format!("the skill wanted to write more than {value} to files, which is its limit")
+        }
+        (Limit::HttpRequestBytes, _) => {
+            format!("the skill's requests over HTTP came to more than {value}, which is its limit")
+        }
+        (Limit::HttpResponseBytes, _) => {
+            format!(
+                "the answers that the skill got over HTTP came to more than {value}, which is its limit"
+            )
+        }
+        (Limit::SocketSentBytes, _) => {
+            format!("the skill wanted to send more than {value} on sockets, which is its limit")
+        }
+        (Limit::SocketReadBytes, _) => {
+            format!("the skill received more than {value} on sockets, which is its limit")
+        }
+        // What they are met with says how much was needed, or they stop nothing in this way.
+        (Limit::Memory | Limit::TableElements | Limit::Input, None)
+        | (Limit::WallTime | Limit::Deadline, _)
+        | (Limit::Stdout | Limit::Stderr | Limit::Log | Limit::Progress, _) => {
+            format!("the skill met its {limit} limit of {value}")
+        }
     };
     let during = match phase {
         Phase::Instantiation => ", while it was being instantiated",

@@ -19,7 +19,7 @@ use wasmtime::Engine;
 
 use super::looks::{self, Unread};
 use super::{engine, footprint};
-use crate::limits::{MIB, display_bytes, grouped};
+use crate::limits::{MIB, exact_bytes, grouped};
 use crate::text::{printable, said};
 
 /// How components are compiled.
@@ -141,8 +141,8 @@ pub(crate) fn check(component: &[u8], settings: &CompileSettings) -> Result<Chec
     if component.len() as u64 > settings.max_component_bytes {
         return Err(CompileError::TooLarge {
             what: "a size",
-            found: display_bytes(component.len() as u64),
-            allowed: display_bytes(settings.max_component_bytes),
+            found: exact_bytes(component.len() as u64),
+            allowed: exact_bytes(settings.max_component_bytes),
         });
     }
     if Parser::is_core_wasm(component) {
@@ -170,8 +170,8 @@ pub(crate) fn check(component: &[u8], settings: &CompileSettings) -> Result<Chec
                 if bytes > settings.max_function_bytes {
                     return Err(CompileError::TooLarge {
                         what: "a function",
-                        found: display_bytes(bytes),
-                        allowed: display_bytes(settings.max_function_bytes),
+                        found: exact_bytes(bytes),
+                        allowed: exact_bytes(settings.max_function_bytes),
                     });
                 }
                 if functions > settings.max_functions {

@@ -21,7 +21,7 @@ use wasmparser::{
 use module::Module;
 
 use super::compile::{CompileError, CompileSettings, invalid};
-use crate::limits::{display_bytes, grouped};
+use crate::limits::{exact_bytes, grouped};
 
 /// The definitions that the components of a component may come to, counted once for each time that
 /// they are instantiated.
@@ -84,8 +84,8 @@ pub(super) fn context_bytes(
     if walk.bytes > settings.max_context_bytes {
         return Err(CompileError::TooLarge {
             what: "instances whose contexts are",
-            found: display_bytes(walk.bytes),
-            allowed: display_bytes(settings.max_context_bytes),
+            found: exact_bytes(walk.bytes),
+            allowed: exact_bytes(settings.max_context_bytes),
         });
     }
     Ok(walk.bytes)
@@ -150,15 +150,15 @@ impl<'a> Read<'a> {
                     if !spend(&mut images, inside.images()) {
                         return Err(CompileError::TooLarge {
                             what: "data and tables that, with what is between their parts, are, over all modules,",
-                            found: format!("more than {}", display_bytes(most_images)),
-                            allowed: display_bytes(most_images),
+                            found: format!("more than {}", exact_bytes(most_images)),
+                            allowed: exact_bytes(most_images),
                         });
                     }
                     if inside.at_start() > settings.max_function_bytes {
                         return Err(CompileError::TooLarge {
                             what: "a module whose initial values are",
-                            found: display_bytes(inside.at_start()),
-                            allowed: display_bytes(settings.max_function_bytes),
+                            found: exact_bytes(inside.at_start()),
+                            allowed: exact_bytes(settings.max_function_bytes),
                         });
                     }
                     if !spend(&mut types, inside.types) {

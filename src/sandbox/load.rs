@@ -107,6 +107,10 @@ impl Loader {
             Some(cache) => self.cached(cache, digest)?,
             None => None,
         };
+        match &loaded {
+            Some(_) => tracing::trace!(%digest, "the compiled code is in the cache"),
+            None => tracing::trace!(%digest, "the compiled code is not in the cache"),
+        }
         Ok(loaded.map(|loaded| ready(loaded, began)))
     }
 

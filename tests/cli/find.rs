@@ -95,6 +95,81 @@ fn a_name_that_is_spelt_as_none_may_be() {
     says(&said, &["hint: is the path right?"]);
 }
 
+/// Only of what may be a skill.
+#[test]
+fn a_misspelt_path() {
+    let place = Place::with_behaviours();
+    place.add_example("csv-query");
+    place.write("source/words/Cargo.toml", "");
+    place.write("csv-qeries/rows.csv", "");
+    place.write("behaviours.wsm.txt", "");
+    for (typed, meant) in [
+        ("csv-qery", "csv-query"),
+        ("./csv-qery", "./csv-query"),
+        ("behaviours.wsm", "behaviours.wasm"),
+        ("source/wrods", "source/words"),
+        ("csv-query/skil.wasm", "csv-query/skill.wasm"),
+    ] {
+        for command in ["run", "install", "inspect"] {
+            let said = place.run([command, typed]);
+            says(
+                &said,
+                &[
+                    "exit: 6\n--- stdout\n--- stderr\n",
+                    &format!("error: no skill `{typed}` was found\n"),
+                    "  as a path: no such file or folder\n",
+                    &format!("\nhint: did you mean `{meant}`?\n"),
+                ],
+            );
+        }
+    }
+    check(
+        place.run(["run", "csv-qery"]),
+        str![[r#"
+exit: 6
+--- stdout
+--- stderr
+error: no skill `csv-qery` was found
+  as a path: no such file or folder
+  as an installed skill: none of that name in `[PLACE]/home/skills`
+hint: did you mean `csv-query`?
+
+"#]],
+    );
+    // An installed one of almost that name is rather meant by a name, and not by what looks like a path.
+    place.run(["install", "csv-query"]);
+    place.run(["install", "behaviours.wasm"]);
+    for (typed, meant) in [
+        ("csv-qery", "csv-query@0.1.0"),
+        ("./csv-qery", "./csv-query"),
+        ("behaviours.wsm", "behaviours.wasm"),
+        ("behaviour", "behaviours@1.2.3"),
+    ] {
+        let said = place.run(["run", typed]);
+        says(&said, &[&format!("\nhint: did you mean `{meant}`?\n")]);
+    }
+}
+
+/// What is installed is of no use to who installs.
+#[test]
+fn nothing_to_install() {
+    let place = Place::with_text_stats();
+    place.run(["install", "text-stats"]);
+    std::fs::remove_dir_all(place.path("text-stats")).expect("it can be removed");
+    for typed in ["nothing", "text-stat", "nothing.wasm", "sha256:00000000"] {
+        let said = place.run(["install", typed]);
+        says(
+            &said,
+            &[
+                "exit: 6\n--- stdout\n--- stderr\n",
+                &format!("error: no skill `{typed}` was found\n"),
+                "\nhint: is the path right? It is taken from the folder that this runs in\n",
+            ],
+        );
+        assert_eq!(said.matches("hint: ").count(), 1, "{said}");
+    }
+}
+
 #[test]
 fn a_folder_with_nothing_of_a_skill() {
     let place = Place::new();

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Error, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -47,22 +47,37 @@ fn wait_until_it_runs(child: &mut Child) {
     stderr.read_exact(&mut seen).expect("it says something");
 }
 
+/// How soon after the signal the command is gone, where other tests leave the machine time for it.
+const SOON: Duration = Duration::from_secs(1);
+/// How often it is tried whether the machine does.
+const TRIES: usize = 5;
+
+/// Runs a tool that goes on for ever, and interrupts it: what comes of that, once it came soon.
+fn interrupted<const N: usize>(place: &Place, args: [&str; N]) -> Output {
+    // So that the time it takes to compile does not matter.
+    place.run(["run", "behaviours.wasm", "echo"]);
+    let mut took = Vec::new();
+    loop {
+        let mut child = start(place, args);
+        wait_until_it_runs(&mut child);
+        std::thread::sleep(Duration::from_millis(300));
+        let began = Instant::now();
+        interrupt(&child);
+        let output = child.wait_with_output().expect("the command ends");
+        let elapsed = began.elapsed();
+        took.push(elapsed);
+        if elapsed < SOON {
+            return output;
+        }
+        assert!(took.len() < TRIES, "{took:?}: {}", place.said(&output));
+    }
+}
+
 #[test]
 fn a_guest_that_computes_is_cancelled() {
     let place = Place::with_behaviours();
-    // So that the time it takes to compile does not matter.
-    place.run(["run", "behaviours.wasm", "echo"]);
-    let mut child = start(
-        &place,
-        ["run", "behaviours.wasm", "spin", "--timeout", "60s", "-v"],
-    );
-    wait_until_it_runs(&mut child);
-    std::thread::sleep(Duration::from_millis(300));
-    let began = Instant::now();
-    interrupt(&child);
-    let output = child.wait_with_output().expect("the command ends");
-    assert!(began.elapsed() < Duration::from_secs(10));
-    let said = place.said(&output);
+    let args = ["run", "behaviours.wasm", "spin", "--timeout", "60s", "-v"];
+    let said = place.said(&interrupted(&place, args));
     let end = said.find("error: ").expect("it says so");
     assert!(said.starts_with("exit: 130\n"), "{said}");
     check(
@@ -79,23 +94,16 @@ error: cancelled while the skill ran
 #[test]
 fn a_guest_that_waits_is_cancelled() {
     let place = Place::with_behaviours();
-    place.run(["run", "behaviours.wasm", "echo"]);
-    let mut child = start(
-        &place,
-        [
-            "run",
-            "behaviours.wasm",
-            "wait_for_ever",
-            "--timeout",
-            "60s",
-            "-v",
-            "--json",
-        ],
-    );
-    wait_until_it_runs(&mut child);
-    std::thread::sleep(Duration::from_millis(300));
-    interrupt(&child);
-    let output = child.wait_with_output().expect("the command ends");
+    let args = [
+        "run",
+        "behaviours.wasm",
+        "wait_for_ever",
+        "--timeout",
+        "60s",
+        "-v",
+        "--json",
+    ];
+    let output = interrupted(&place, args);
     assert_eq!(output.status.code(), Some(130));
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
     assert_eq!(json["status"], "cancelled");

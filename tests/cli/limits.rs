@@ -39,7 +39,7 @@ fn memory() {
 exit: 4
 --- stdout
 --- stderr
-error: the skill needed 48.8 MiB of memory; its limit is 8 MiB
+error: the skill needed 49,920 KiB of memory; its limit is 8 MiB
   in the skill, innermost first:
 hint: raise the limit with `--memory SIZE`, or give it less to do
 ✗ behaviours 1.2.3 · allocate · resource exhausted · [COST]
@@ -88,7 +88,24 @@ fn output() {
 exit: 4
 --- stdout
 --- stderr
-error: the skill answered with 4.9 KiB; its limit is 1 KiB
+error: the skill answered with 5,000 B; its limit is 1 KiB
+hint: raise the limit with `--output-limit SIZE`, or give it less to do
+✗ behaviours 1.2.3 · answer_large · resource exhausted · [COST]
+
+"#]],
+    );
+}
+
+/// What differs is not shown alike.
+#[test]
+fn a_byte_too_much() {
+    check(
+        run(r#"answer_large -i {"bytes":1048575} --output-limit 1048574"#),
+        str![[r#"
+exit: 4
+--- stdout
+--- stderr
+error: the skill answered with 1,048,575 B; its limit is 1,048,574 B
 hint: raise the limit with `--output-limit SIZE`, or give it less to do
 ✗ behaviours 1.2.3 · answer_large · resource exhausted · [COST]
 

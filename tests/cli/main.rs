@@ -25,6 +25,7 @@ mod tls;
 
 mod help;
 
+mod each_limit;
 mod input;
 mod limits;
 mod output;

@@ -166,6 +166,23 @@ hint: name another folder with --path DIR
     assert!(!place.path("home/sdk").exists());
 }
 
+/// A folder that was named wrong is no broken host.
+#[test]
+fn a_folder_in_which_nothing_can_be_made() {
+    let place = Place::new();
+    for folder in ["/proc/x", "/sys/y"] {
+        let said = place.run(["new", "mine", "--path", folder]);
+        says(
+            &said,
+            &[
+                "exit: 2\n--- stdout\n--- stderr\n",
+                &format!("error: cannot write `{folder}/Cargo.toml`: "),
+                "\nhint: name another folder with --path DIR\n",
+            ],
+        );
+    }
+}
+
 #[test]
 fn a_home_that_cannot_be_written() {
     let place = Place::new();

@@ -212,6 +212,62 @@ loaded behaviours@1.2.3 (sha256:[DIGEST])
     );
 }
 
+/// Each `-v` adds to what was said before, and none of them what only the engine's authors can read.
+#[test]
+fn each_verbose_says_more() {
+    let place = Place::with_behaviours();
+    place.write("data/a.txt", "");
+    let args = [
+        "run",
+        "behaviours.wasm",
+        "echo",
+        "--dir=data:/data",
+        "--env=TOKEN=hunter2",
+        "--fuel=5M",
+    ];
+    let said = |more: Option<&str>| {
+        let mut command = place.command(args);
+        let output = command.args(more).output().expect("the command starts");
+        place.said(&output)
+    };
+    said(None);
+    let levels = [None, Some("-v"), Some("-vv"), Some("-vvv")].map(said);
+    let lines = levels
+        .each_ref()
+        .map(|said| said.lines().collect::<Vec<_>>());
+    for [less, more] in lines.array_windows() {
+        let mut rest = more.iter();
+        for line in less {
+            assert!(rest.any(|one| one == line), "{line}:\n{more:#?}");
+        }
+        assert!(less.len() < more.len(), "{more:#?}");
+    }
+    assert!(lines[3].len() < 50, "{}", levels[3]);
+    for line in &lines[3] {
+        assert!(
+            !line.contains("TRACE") || line.contains("TRACE skillhost::"),
+            "{line}"
+        );
+        assert!(!line.contains("hunter2"), "{line}");
+    }
+    check(
+        &levels[2],
+        str![[r#"
+exit: 0
+--- stdout
+{}
+--- stderr
+TRACE skillhost::sandbox::load: the compiled code is in the cache digest=sha256:[DIGEST]
+loaded behaviours@1.2.3 (sha256:[DIGEST])
+TRACE skillhost::host::told: limits that apply: fuel of 5,000,000 units, memory_bytes of 64 MiB, table_elements of 100,000 elements, instances of 100, wall_time_ms of 10 s, input_bytes of 16 MiB, output_bytes of 1 MiB, attachment_bytes of 16 MiB, stdout_bytes of 64 KiB, stderr_bytes of 64 KiB, log_bytes of 256 KiB, progress_bytes of 64 KiB, host_bytes of 4 MiB, handles of 1,000, open_files of 64, created_files of 1,000 new files, write_bytes of 64 MiB, connections of 8, http_request_bytes of 1 MiB, http_response_bytes of 16 MiB, http_fields_bytes of 16 KiB, socket_sent_bytes of 1 MiB, socket_read_bytes of 16 MiB, storage_keys of 10,000 keys, storage_bytes of 16 MiB, storage_value_bytes of 1 MiB, stack_bytes of 512 KiB request_id=[ID]
+TRACE skillhost::host::told: granted: directory `[PLACE]/data:/data:ro`, environment `TOKEN` request_id=[ID]
+✓ behaviours 1.2.3 · echo · [COST]
+  cpu [TIME] · instantiation [TIME] · run [TIME] · waiting [TIME] · loading [TIME] · 2 B in · 2 B out
+
+"#]],
+    );
+}
+
 #[test]
 fn tokens_are_part_of_the_cost() {
     let place = Place::with_behaviours();

@@ -140,8 +140,7 @@ fn who_does_not_want_it_any_more_waits_for_nobody() {
     drop(runtime);
 }
 
-/// It describes itself on a counter that is never right a second time: were it asked again, the
-/// second host would have to say so.
+/// The second host allows too little fuel to be told anything by it: were it asked again, that would show.
 #[tokio::test]
 async fn another_host_neither_compiles_nor_asks_again() {
     let folder = tempfile::tempdir().unwrap();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use serde_json::json;
@@ -50,36 +50,57 @@ async fn what_is_not_admitted_is_finished_as_well() {
     assert_eq!(record.events(), ["finished failed"]);
 }
 
+/// How soon a guest is stopped that is cancelled, where other tests leave the machine time for it.
+const SOON: Duration = Duration::from_millis(100);
+/// How often it is tried whether the machine does.
+const TRIES: usize = 10;
+
 #[tokio::test]
 async fn a_token_cancels_whatever_the_guest_does() {
     for tool in ["spin", "wait_for_ever", "now_for_ever", "random_for_ever"] {
-        let record = Record::new();
-        let token = CancellationToken::new();
-        let control = Control::default()
-            .cancellation(token.clone())
-            .observer(record.clone());
-        let request = request(host(), tool, json!({"bytes": 1 << 20})).await;
-        let (result, ()) = tokio::join!(host().execute_with(request, control), async {
-            record.wait_for("started", 1).await;
-            token.cancel();
-        });
-        let result = result.unwrap();
-        assert_eq!(
-            cause(&result),
-            &Cause::Cancelled { phase: Phase::Run },
-            "{tool}"
-        );
-        assert!(
-            result.usage.wall_time < Duration::from_secs(3),
-            "{tool}: {:?}",
-            result.usage
-        );
-        assert_eq!(
-            record.events(),
-            ["admitted", "started", "finished cancelled"]
-        );
+        let mut took = Vec::new();
+        while took.last().is_none_or(|took| *took >= SOON) {
+            assert!(took.len() < TRIES, "{tool}: {took:?}");
+            took.push(cancelled(tool).await);
+        }
         check_undisturbed(host()).await;
     }
+}
+
+/// Cancels a guest that does something for ever, and gives the time from then to its result.
+async fn cancelled(tool: &str) -> Duration {
+    let record = Record::new();
+    let token = CancellationToken::new();
+    let control = Control::default()
+        .cancellation(token.clone())
+        .observer(record.clone());
+    let request = request(host(), tool, json!({"bytes": 1 << 20})).await;
+    let executing = async {
+        let result = host().execute_with(request, control).await;
+        (result, Instant::now())
+    };
+    let ((result, ended), cancelled) = tokio::join!(executing, async {
+        record.wait_for("started", 1).await;
+        let now = Instant::now();
+        token.cancel();
+        now
+    });
+    let result = result.unwrap();
+    assert_eq!(
+        cause(&result),
+        &Cause::Cancelled { phase: Phase::Run },
+        "{tool}"
+    );
+    assert!(
+        result.usage.wall_time < Duration::from_secs(3),
+        "{tool}: {:?}",
+        result.usage
+    );
+    assert_eq!(
+        record.events(),
+        ["admitted", "started", "finished cancelled"]
+    );
+    ended - cancelled
 }
 
 #[tokio::test]

@@ -3,10 +3,9 @@
 mod sdk;
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use clap::{Args, ValueHint};
 
 use super::Session;
@@ -29,6 +28,9 @@ const FILES: [(&str, &str); 5] = [
     ("SKILL.md", include_str!("template/SKILL.md.in")),
     (".gitignore", "/target\n"),
 ];
+
+/// What to do where a skill cannot be in the folder that is named.
+const ANOTHER_FOLDER: &str = "name another folder with --path DIR";
 
 /// Start a skill: a crate that builds, passes its tests, and runs
 ///
@@ -67,7 +69,7 @@ pub fn new(args: &NewArgs, session: &Session) -> anyhow::Result<Exit> {
     for (file, template) in FILES {
         let path = folder.join(file);
         write(&path, &filled(template, &args.name, sdk))
-            .with_context(|| format!("cannot write `{}`", path.display()))?;
+            .map_err(|error| not_written(&path, &error))?;
     }
     if !session.console.quiet {
         say(format_args!(
@@ -85,6 +87,11 @@ pub fn new(args: &NewArgs, session: &Session) -> anyhow::Result<Exit> {
         }
     }
     Ok(Exit::Success)
+}
+
+/// A file that cannot be written: whoever names the folder can name another.
+fn not_written(path: &Path, error: &io::Error) -> Complaint {
+    Complaint::usage(format!("cannot write `{}`: {error}", path.display())).hint(ANOTHER_FOLDER)
 }
 
 /// An SDK that cannot be written to where it is kept.
@@ -162,8 +169,7 @@ fn near(name: &str) -> String {
 
 fn check_folder(folder: &Path) -> anyhow::Result<()> {
     let taken = |what: &str| {
-        Complaint::usage(format!("`{}` {what}", folder.display()))
-            .hint("name another folder with --path DIR")
+        Complaint::usage(format!("`{}` {what}", folder.display())).hint(ANOTHER_FOLDER)
     };
     match fs::read_dir(folder) {
         Ok(mut entries) => match entries.next() {
@@ -217,7 +223,7 @@ fn no_text(sdk: &Path) -> Complaint {
         .hint("name another folder to keep the SDK in with `--home DIR`, or another SDK with `--sdk PATH`")
 }
 
-fn write(path: &Path, text: &str) -> std::io::Result<()> {
+fn write(path: &Path, text: &str) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
-use skillhost::limits::{display_bytes, grouped};
+use skillhost::limits::{exact_bytes, grouped};
 use skillhost::text::printable;
 
 use crate::cli::table::Table;
@@ -43,7 +43,7 @@ fn add(table: &mut Table, key: &str, value: &Value) {
             return;
         }
         Value::Number(number) => match number.as_u64() {
-            Some(bytes) if key.ends_with("_bytes") => display_bytes(bytes),
+            Some(bytes) if key.ends_with("_bytes") => exact_bytes(bytes),
             Some(milliseconds) if key.ends_with("_ms") => {
                 units::duration(Duration::from_millis(milliseconds))
             }

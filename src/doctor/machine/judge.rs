@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::read;
 use crate::doctor::check::Finding;
-use crate::limits::{Limits, MIB, display_bytes, grouped};
+use crate::limits::{Limits, MIB, display_bytes, exact_bytes, grouped};
 
 /// The value of a line such as `Seccomp:  2`.
 pub(super) fn field<'t>(text: &'t str, name: &str) -> Option<&'t str> {
@@ -177,14 +177,14 @@ pub(super) fn of_file_size(limit: Option<u64>) -> Finding {
     let needed = Limits::default().write_bytes;
     match limit {
         Some(limit) if limit < needed => Finding::warning(
-            display_bytes(limit),
+            exact_bytes(limit),
             format!(
                 "no file can be made larger: skills may write {}, the queue, the audit and what skills keep are files, too",
-                display_bytes(needed)
+                exact_bytes(needed)
             ),
         )
         .hint("lift the limit with `ulimit -f unlimited`"),
-        Some(limit) => Finding::holds(display_bytes(limit)),
+        Some(limit) => Finding::holds(exact_bytes(limit)),
         None => Finding::holds("no limit"),
     }
 }

@@ -5,7 +5,7 @@ mod skills;
 
 use snapbox::str;
 
-use crate::harness::{Place, check};
+use crate::harness::{Place, check, root};
 
 /// The help of a command, without what it shares with all others.
 fn own(command: &str, flag: &str) -> String {
@@ -106,7 +106,7 @@ Exit codes:
     2  usage error: a wrong argument, an unknown tool, an input that does not
        fit, a policy file that cannot be used, a name or a port that is taken
     3  rejected: not admitted, such as for a grant that the skill does not
-       declare
+       declare, or a digest that is not confirmed
     4  a limit other than time was met
     5  the time was up
     6  the skill cannot be found, built or loaded
@@ -195,12 +195,38 @@ Examples:
         ("bash", "complete -F"),
         ("zsh", "#compdef"),
         ("fish", "complete -c"),
+        ("powershell", "Register-ArgumentCompleter"),
+        ("elvish", "set edit:completion:arg-completer[skillhost]"),
     ] {
         let said = place.run(["completions", shell]);
         assert!(said.starts_with("exit: 0\n"), "{said}");
         assert!(said.contains(sign), "{shell}");
+        assert!(said.contains("output-limit"), "{shell}");
         assert!(!said.contains("compile-component"), "{shell}");
     }
+}
+
+/// Who reads either can rely on it.
+#[test]
+fn the_readme_has_the_exit_codes_of_the_help() {
+    let said = Place::new().run(["--help"]);
+    let (_, codes) = said.split_once("\nExit codes:\n").expect("it has them");
+    let (codes, _) = codes.split_once("--- stderr").expect("it ends");
+    let mut of_help: Vec<String> = Vec::new();
+    for line in codes.lines().map(str::trim) {
+        match (line.split_once("  "), of_help.last_mut()) {
+            (Some((code, meaning)), _) => of_help.push(format!("| {code} | {meaning}")),
+            // A line that goes on.
+            (None, Some(before)) => *before = format!("{before} {line}"),
+            (None, None) => panic!("no code: {line}"),
+        }
+    }
+    let readme = std::fs::read_to_string(root().join("README.md")).expect("it is there");
+    let head = "| exit code | meaning |\n| --- | --- |\n";
+    let (_, table) = readme.split_once(head).expect("it has the table");
+    let rows = table.lines().take_while(|line| !line.is_empty());
+    let of_readme: Vec<&str> = rows.map(|row| row.trim_end_matches(" |")).collect();
+    assert_eq!(of_readme, of_help);
 }
 
 #[test]

@@ -180,7 +180,7 @@ Exit codes:
     2  usage error: a wrong argument, an unknown tool, an input that does not
        fit, a policy file that cannot be used, a name or a port that is taken
     3  rejected: not admitted, such as for a grant that the skill does not
-       declare
+       declare, or a digest that is not confirmed
     4  a limit other than time was met
     5  the time was up
     6  the skill cannot be found, built or loaded
