@@ -23,6 +23,8 @@ const BORDER: &[u8] = b"\n%%%\n";
 const LINK: &[u8] = b"link:";
 /// What no loader may read.
 const SECRET: &str = "---\nname: secret\ndescription: a secret\n---\nsecret";
+/// By what it would show in what is said.
+const TOLD: &str = "a secret";
 /// The largest component that is read.
 const MAX_BYTES: u64 = 4_096;
 
@@ -39,6 +41,13 @@ fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
 });
 
 fuzz_target!(|bytes: &[u8]| {
+    // What the input says itself, the loader may say of it.
+    if bytes
+        .windows(TOLD.len())
+        .any(|part| part == TOLD.as_bytes())
+    {
+        return;
+    }
     let files = parts(bytes);
     let place = tempfile::tempdir().expect("a folder can be made");
     let folder = place.path().join("skill");
@@ -51,7 +60,7 @@ fuzz_target!(|bytes: &[u8]| {
         Ok(package) => check(&package, &folder),
         Err(error) => {
             let said = error.to_string();
-            assert!(!said.contains("a secret"), "{said}");
+            assert!(!said.contains(TOLD), "{said}");
             let shown = skillhost::text::printable(&said, true);
             assert!(!shown.contains('\x1b'), "{shown}");
         }
