@@ -45,8 +45,8 @@ fn allow_open_files() {
 }
 
 /// Closes the command's own folder of scratch directories to others, where one of this user's was made under another
-/// umask. Where that fails, the host does not use it, and says why.
-fn close_to_others(folder: &Path) {
+/// umask; not one with a sticky bit, which whoever shares it has set. Where that fails, the host does not use it, and says why.
+fn close_scratch(folder: &Path) {
     use rustix::fs::{Mode, OFlags, fchmod, fstat, open};
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let Ok(opened) = open(folder, flags, Mode::empty()) else {
@@ -57,7 +57,10 @@ fn close_to_others(folder: &Path) {
     };
     let mode = Mode::from_raw_mode(stat.st_mode);
     let closed = mode & !(Mode::WGRP | Mode::WOTH);
-    if mode == closed || stat.st_uid != rustix::process::geteuid().as_raw() {
+    if mode == closed
+        || mode.contains(Mode::SVTX)
+        || stat.st_uid != rustix::process::geteuid().as_raw()
+    {
         return;
     }
     if fchmod(&opened, closed).is_ok() {
@@ -136,7 +139,7 @@ impl CommandHost {
         let shared = Arc::clone(&spinner);
         let places = session.places()?;
         allow_open_files();
-        close_to_others(&places.scratch());
+        close_scratch(&places.scratch());
         let mut builder = Host::builder()
             .cache(places.compiled())
             .scratch(places.scratch())

@@ -76,16 +76,22 @@ fn with_unreadable(error: clap::Error, all: &mut Command, arguments: &[OsString]
             .is_some_and(is_flag)
             .then(|| name.to_owned())
     };
-    let before = number
-        .checked_sub(1)
-        .and_then(|before| arguments.get(before));
-    let of = flag(argument).or_else(|| before.and_then(flag));
+    let before = &arguments[..number];
+    let Some(command) = named(all, arguments.iter()) else {
+        return error;
+    };
+    // One that has its value already is followed by something else; so is one that takes none.
+    let takes_it = |flag: &String| {
+        let mut flags = command.get_arguments();
+        let known = flags.find(|known| known.get_long() == flag.strip_prefix("--"));
+        known.is_some_and(|known| known.get_action().takes_values())
+            && !before.iter().any(|argument| argument == "--")
+            && before.last().is_some_and(|last| last == flag.as_str())
+    };
+    let of = flag(argument).or_else(|| before.last().and_then(flag).filter(takes_it));
     let of = of.map_or_else(String::new, |flag| format!(" (of `{flag}`)"));
     let message = format!("argument {number}{of} is not UTF-8");
-    match named(all, arguments.iter()) {
-        Some(command) => command.error(ErrorKind::InvalidUtf8, message),
-        None => error,
-    }
+    command.error(ErrorKind::InvalidUtf8, message)
 }
 
 /// With where a flag is to stand that is proposed as it was typed.

@@ -28,7 +28,7 @@ pub(crate) struct Sought {
     /// Whether the last thing that it asked of one of them, or of an address that it may connect to, was refused, so
     /// that it was not for want of another.
     pub refused: bool,
-    /// Whether a disk had no room for what it wrote, which is what was in the way.
+    /// Whether what it wanted to write or make last failed as a disk had no room, which is what was in the way.
     pub full: bool,
     /// Whether it read its environment, which it gets as a whole.
     pub environment: bool,

@@ -131,7 +131,8 @@ impl HostBuilder {
     ///
     /// The host makes a folder of its own there, of mode 0700, when a scratch directory is granted
     /// for the first time, and removes those that were left by hosts that were killed. It makes none where others could
-    /// take that away: where the folder is another user's, or others may write in it and it has no sticky bit.
+    /// take that away: where the folder is another user's, and not root's, or others may write in it and it has no sticky
+    /// bit.
     pub fn scratch(mut self, folder: impl Into<PathBuf>) -> Self {
         self.scratch = Some(folder.into());
         self

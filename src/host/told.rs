@@ -114,5 +114,6 @@ mod tests {
         for limit in Limit::ASKED {
             assert!(told.contains(limit.as_str()), "{limit}: {told}");
         }
+        assert!(told.contains("stack_bytes"), "{told}");
     }
 }

@@ -1,11 +1,12 @@
 //! Figures as people write and read them.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 use std::time::Duration;
 
 use super::{KIB, MIB};
 
-/// Reads a count of bytes: digits, or digits with a unit (`64MiB`, `1.5 GB`, `512k`).
+/// Reads a count of bytes: digits, or digits with a unit (`64MiB`, `1.5 GB`, `512k`, `49,920 KiB`).
 ///
 /// # Errors
 /// A text that says what was expected.
@@ -15,11 +16,12 @@ use super::{KIB, MIB};
 /// assert!(skillhost::parse_bytes("64 apples").is_err());
 /// ```
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
-    match bytesize::ByteSize::from_str(text.trim()).map(|size| size.as_u64()) {
+    let plain = ungrouped(text.trim());
+    match bytesize::ByteSize::from_str(&plain).map(|size| size.as_u64()) {
         // What does not fit becomes the most.
-        Ok(u64::MAX) if text.trim().parse() != Ok(u64::MAX) => Err(too_large(text)),
+        Ok(u64::MAX) if plain.parse() != Ok(u64::MAX) => Err(too_large(text)),
         Ok(size) => Ok(size),
-        Err(_) if is_digits(text.trim()) => Err(too_large(text)),
+        Err(_) if is_digits(&plain) => Err(too_large(text)),
         Err(_) => Err(format!(
             "`{text}` is not a size; write bytes or a unit, such as `64MiB`"
         )),
@@ -34,7 +36,22 @@ fn too_large(text: &str) -> String {
     format!("`{text}` is too large; the most is {}", u64::MAX)
 }
 
-/// Reads a count: digits, possibly grouped with `_` and multiplied with `k`, `M`, `G` or `T`.
+/// The text without the commas that group the digits of its number in threes, as [`grouped`] does; as it is where any
+/// comma does something else.
+fn ungrouped(text: &str) -> Cow<'_, str> {
+    let end = text.find(|c: char| c != ',' && !c.is_ascii_digit());
+    let (number, unit) = text.split_at(end.unwrap_or(text.len()));
+    let mut groups = number.split(',');
+    let first = groups.next().unwrap_or_default();
+    let are_threes = groups.all(|group| group.len() == 3);
+    if number.contains(',') && (1..=3).contains(&first.len()) && are_threes {
+        Cow::Owned(number.replace(',', "") + unit)
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+/// Reads a count: digits, possibly grouped with `_` or `,` and multiplied with `k`, `M`, `G` or `T`.
 ///
 /// # Errors
 /// A text that says what was expected.
@@ -51,7 +68,7 @@ pub fn parse_count(text: &str) -> Result<u64, String> {
         Some(b'T') => (&text[..text.len() - 1], 1_000_000_000_000),
         _ => (text, 1),
     };
-    let digits = digits.replace('_', "");
+    let digits = ungrouped(digits).replace('_', "");
     let count = digits.parse::<u64>().ok();
     count
         .and_then(|count| count.checked_mul(factor))
@@ -198,6 +215,29 @@ mod tests {
             ("11,574,074 days", Duration::from_secs(1_000_000_000_000)),
         ] {
             assert_eq!(display_duration(duration), shown);
+        }
+    }
+
+    #[test]
+    fn what_is_shown_can_be_typed() {
+        for bytes in [0, 1, 1_023, 1_025, 1_536, 51_118_080, 1_048_575, 1 << 40] {
+            let shown = exact_bytes(bytes);
+            assert_eq!(parse_bytes(&shown), Ok(bytes), "{shown}");
+            assert_eq!(parse_count(&grouped(bytes)), Ok(bytes));
+        }
+        assert_eq!(parse_count("1,500k"), Ok(1_500_000));
+        // A comma that stands for a point, or for nothing.
+        for text in [
+            "1,5 MB",
+            "1,50",
+            ",500",
+            "1234,567",
+            "1,234,",
+            "1,2345",
+            "1.500,250",
+        ] {
+            assert!(parse_bytes(text).is_err(), "{text}");
+            assert!(parse_count(text).is_err(), "{text}");
         }
     }
 

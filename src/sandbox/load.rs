@@ -107,9 +107,10 @@ impl Loader {
             Some(cache) => self.cached(cache, digest)?,
             None => None,
         };
-        match &loaded {
-            Some(_) => tracing::trace!(%digest, "the compiled code is in the cache"),
-            None => tracing::trace!(%digest, "the compiled code is not in the cache"),
+        match (&loaded, &self.cache) {
+            (Some(_), _) => tracing::trace!(%digest, "the compiled code is in the cache"),
+            (None, Some(_)) => tracing::trace!(%digest, "the compiled code is not in the cache"),
+            (None, None) => {}
         }
         Ok(loaded.map(|loaded| ready(loaded, began)))
     }

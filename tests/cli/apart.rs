@@ -1,9 +1,10 @@
 //! What is the host's own is nobody's, by whatever name it is reached.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use crate::harness::Place;
+use crate::mounts::{may_mount, run_where};
 
 const LIST: [&str; 6] = [
     "run",
@@ -58,7 +59,6 @@ fn what_the_homes_links_lead_to_is_never_granted() {
     );
 }
 
-/// Where nobody may mount anything, there is nothing to see.
 #[test]
 fn what_is_mounted_a_second_time_is_the_hosts_own() {
     let place = Place::with_behaviours();
@@ -67,47 +67,17 @@ fn what_is_mounted_a_second_time_is_the_hosts_own() {
     for folder in ["par/in", "bm", "beside/in", "other"] {
         fs::create_dir_all(place.path(folder)).expect("a folder can be made");
     }
-    // As root by itself; others as root of a user namespace of their own.
-    let is_root = fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
-    let unshare: &[&str] = match is_root {
-        true => &["--mount"],
-        false => &["--user", "--map-root-user", "--mount"],
-    };
-    let mounted = |mounts: &str, granted: &str| {
-        let program = env!("CARGO_BIN_EXE_skillhost");
-        let mut command = place.command([]);
-        let mut shell = std::process::Command::new("unshare");
-        shell
-            .args(unshare)
-            .args(["sh", "-c"])
-            .arg(format!(
-                "{mounts} && exec {program} {} {granted}",
-                LIST.join(" ")
-            ))
-            .current_dir(place.path(""));
-        for (name, value) in command.env_clear().get_envs() {
-            if let Some(value) = value {
-                shell.env(name, value);
-            }
-        }
-        shell.env("SKILLHOST_HOME", place.path("home"));
-        let output = shell.output().ok()?;
-        Some(place.said(&output))
-    };
-    let may = std::process::Command::new("unshare")
-        .args(unshare)
-        .args(["sh", "-c", "mount --bind other beside/in"])
-        .current_dir(place.path(""))
-        .output()
-        .is_ok_and(|output| output.status.success());
-    if !may {
-        eprintln!("not tested: nothing may be mounted here, as `unshare --mount` is not allowed");
+    if !may_mount(&place, "beside/in") {
         return;
     }
+    let mounted = |mounts: &str, granted: &str| {
+        let [run, skill, tool, arg, path, dir] = LIST;
+        run_where(&place, mounts, [run, skill, tool, arg, path, dir, granted])
+    };
     // What is mounted and is none of it, though it is of the same file system; and the home, where it is again mounted where
     // it is, as a service manager does.
     for mounts in ["mount --bind other beside/in", "mount --bind home home"] {
-        let said = mounted(mounts, "beside:/in").unwrap_or_default();
+        let said = mounted(mounts, "beside:/in");
         assert!(said.starts_with("exit: 0\n"), "{mounts}: {said}");
     }
     for (mounts, granted) in [
@@ -119,7 +89,7 @@ fn what_is_mounted_a_second_time_is_the_hosts_own() {
         ("mount --bind home/skills/probe@0.1.0 bm", "bm:/in:rw"),
         ("mount --bind . par/in", "par:/in"),
     ] {
-        let said = mounted(mounts, granted).unwrap_or_default();
+        let said = mounted(mounts, granted);
         assert!(said.starts_with("exit: 3\n"), "{mounts}: {said}");
         assert!(
             said.contains("which is the host's own\n"),
@@ -191,7 +161,7 @@ fn the_scratch_folder_is_this_users_alone() {
             .expect("it is there")
             .permissions()
             .mode()
-            & 0o777
+            & 0o7777
     };
     assert_eq!(mode(), 0o700);
     fs::set_permissions(&scratch, Permissions::from_mode(0o777)).expect("a mode can be set");
@@ -202,8 +172,13 @@ fn the_scratch_folder_is_this_users_alone() {
         "{said}"
     );
     assert!(said.contains("run `chmod 700` on it"), "{said}");
-    // Whoever makes something in it next, closes it to them.
+    // Whoever runs something next, closes it to them.
     let said = run();
     assert!(said.starts_with("exit: 0\n"), "{said}");
     assert_eq!(mode(), 0o755);
+    // But for one that is shared on purpose, where nobody can take away what is another's.
+    fs::set_permissions(&scratch, Permissions::from_mode(0o1777)).expect("a mode can be set");
+    let said = run();
+    assert!(said.starts_with("exit: 0\n"), "{said}");
+    assert_eq!(mode(), 0o1777);
 }

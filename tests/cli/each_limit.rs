@@ -143,7 +143,7 @@ fn meeting(limit: Limit, servers: &Servers) -> Try {
             "{}",
             Stopped(&["the skill consists of more than 1 instance, which is its limit"]),
         ),
-        Limit::WallTime => behaviour(50, "wait_for_ever", "{}", TimeIsUp),
+        Limit::WallTime => behaviour(500, "wait_for_ever", "{}", TimeIsUp),
         Limit::Input => behaviour(
             8,
             "echo",
@@ -313,7 +313,7 @@ fn each_limit_that_is_too_small_says_so() {
             Stopped(parts) => (4, parts, "resource exhausted"),
             TimeIsUp => (
                 5,
-                &["the wall time of 50 ms was up while the skill ran\n"],
+                &["the wall time of 500 ms was up while the skill ran\n"],
                 "timeout",
             ),
             Cut(what) => {

@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt as _;
 
-use crate::harness::Place;
+use crate::harness::{Place, guest, says};
+use crate::mounts::{may_mount, run_where};
 
 #[test]
 fn a_flag_that_stands_elsewhere_or_is_anothers_is_told_so() {
@@ -61,25 +62,34 @@ fn a_path_that_is_no_text_is_named() {
     for (before, argument) in [
         (
             &["run", "text-stats", "--secret-from"][..],
-            &b"key=secret-\xff-value"[..],
+            &b"key=hunter2-\xff-value"[..],
         ),
         (
             &["run", "text-stats"],
-            b"--secret-from=key=secret-\xff-value",
+            b"--secret-from=key=hunter2-\xff-value",
         ),
         (
             &["jobs", "list", "--database"],
-            b"postgres://a:secret-\xff-value@host/",
+            b"postgres://a:hunter2-\xff-value@host/",
         ),
     ] {
         let mut command = place.command([]);
         let output = command.args(before).arg(odd(argument)).output();
         let said = place.said(&output.expect("the command starts"));
-        assert!(
-            !said.contains("secret-") || said.contains("secret-from"),
-            "{said}"
-        );
+        assert!(!said.contains("hunter2"), "{said}");
         assert!(!said.contains("-value"), "{said}");
+    }
+    // It is the value of no flag.
+    for before in [
+        &["run", "text-stats", "--secret-from=key=env:A"][..],
+        &["run", "text-stats", "--json"],
+        &["run", "text-stats", "--"],
+    ] {
+        let mut command = place.command([]);
+        let output = command.args(before).arg(odd(b"\xff")).output();
+        let said = place.said(&output.expect("the command starts"));
+        let expected = format!("argument {} is not UTF-8", before.len() + 1);
+        assert!(said.contains(&expected), "{said}");
     }
     fs::write(place.path("").join(odd(b"p\xff.toml")), "").expect("a file can be written");
     let mut command = place.command([
@@ -97,4 +107,90 @@ fn a_path_that_is_no_text_is_named() {
             .expect("the command starts"),
     );
     assert!(said.starts_with("exit: 3\n"), "{said}");
+}
+
+/// By whatever the skill meets it, and only where that is what was in its way.
+#[test]
+fn a_full_disk_is_told_as_such() {
+    let place = Place::new();
+    let skill = guest("directories");
+    let skill = skill.to_str().expect("it is UTF-8");
+    fs::create_dir_all(place.path("disk")).expect("a folder can be made");
+    fs::create_dir_all(place.path("other")).expect("a folder can be made");
+    if !may_mount(&place, "disk") {
+        return;
+    }
+    let failed = |calls: &str| {
+        let input = format!(r#"{{"fail":true,"calls":[{calls}]}}"#);
+        let said = run_where(
+            &place,
+            // Two pages, and room for the root, `a` and `b`.
+            "mount -t tmpfs -o size=8k,nr_inodes=3 none disk && touch disk/a disk/b",
+            [
+                "run",
+                skill,
+                "calls",
+                "--input",
+                &input,
+                "--dir",
+                "disk:/disk:rw",
+                "--dir",
+                "other:/other:rw",
+            ],
+        );
+        assert!(said.starts_with("exit: 1\n"), "{said}");
+        said
+    };
+    let said = run_where(
+        &place,
+        "mount -t tmpfs -o size=4k none disk",
+        ["new", "greeter", "--path", "disk/greeter"],
+    );
+    says(
+        &said,
+        &[
+            "exit: 70\n",
+            "cannot write",
+            "make room on that disk, or name another folder",
+        ],
+    );
+    const FULL: &str = "the disk is full, or a quota on it, where the skill wrote: make room there";
+    const OPEN: &str = r#"{"call":"open","at":0,"path":"a","write":true}"#;
+    let stream = r#"{"call":"stream_out","at":2,"bytes":9000}"#;
+    for (met, code) in [
+        (
+            r#"{"call":"write","at":2,"bytes":9000}"#,
+            "insufficient-space",
+        ),
+        (stream, "LastOperationFailed"),
+        (
+            r#"{"call":"open","at":0,"path":"c","write":true,"create":true}"#,
+            "insufficient-space",
+        ),
+        (
+            r#"{"call":"make_directory","at":0,"path":"c"}"#,
+            "insufficient-space",
+        ),
+        (
+            r#"{"call":"symlink","at":0,"path":"c","target":"a"}"#,
+            "insufficient-space",
+        ),
+        (
+            r#"{"call":"link","at":0,"path":"a","to":0,"new_path":"c"}"#,
+            "insufficient-space",
+        ),
+    ] {
+        says(&failed(&format!("{OPEN},{met}")), &[code, FULL]);
+        // What it takes away again is no way out.
+        let unlink = r#"{"call":"unlink","at":0,"path":"a"}"#;
+        says(&failed(&format!("{OPEN},{met},{unlink}")), &[code, FULL]);
+        // It wrote elsewhere, or met something else since.
+        let elsewhere = r#"{"call":"open","at":1,"path":"x","write":true,"create":true},{"call":"write","at":3,"bytes":1}"#;
+        let missing = r#"{"call":"open","at":1,"path":"none"}"#;
+        for since in [elsewhere, missing] {
+            let said = failed(&format!("{OPEN},{met},{since}"));
+            says(&said, &[code]);
+            assert!(!said.contains(FULL), "{said}");
+        }
+    }
 }

@@ -51,12 +51,12 @@ hint: raise the limit with `--memory SIZE`, or give it less to do
 #[test]
 fn time_while_computing() {
     check(
-        run("spin --timeout 50ms"),
+        run("spin --timeout 500ms"),
         str![[r#"
 exit: 5
 --- stdout
 --- stderr
-error: the wall time of 50 ms was up while the skill ran
+error: the wall time of 500 ms was up while the skill ran
 hint: raise the limit with `--timeout TIME`, or give it less to do
 ✗ behaviours 1.2.3 · spin · timeout · [COST]
 
@@ -67,12 +67,12 @@ hint: raise the limit with `--timeout TIME`, or give it less to do
 #[test]
 fn time_while_waiting() {
     check(
-        run("wait_for_ever --timeout 50ms"),
+        run("wait_for_ever --timeout 500ms"),
         str![[r#"
 exit: 5
 --- stdout
 --- stderr
-error: the wall time of 50 ms was up while the skill ran
+error: the wall time of 500 ms was up while the skill ran
 hint: raise the limit with `--timeout TIME`, or give it less to do
 ✗ behaviours 1.2.3 · wait_for_ever · timeout · [COST]
 
@@ -353,6 +353,11 @@ error: invalid value 'speed=3' for '--limit <NAME=VALUE>': there is no limit `sp
 For more information, try '--help'.
 
 "#]],
+    );
+    let said = run("echo --limit stack_bytes=65535");
+    assert!(
+        said.contains("`--limit stack_bytes` is 65,535 B; a stack can have 64 KiB to 16 MiB"),
+        "{said}"
     );
     check(
         run("echo --limit stack_bytes=1"),

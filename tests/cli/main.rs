@@ -10,6 +10,7 @@
 )]
 mod handmade;
 mod harness;
+mod mounts;
 #[path = "../mcp/python.rs"]
 #[allow(
     dead_code,

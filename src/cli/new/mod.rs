@@ -89,9 +89,21 @@ pub fn new(args: &NewArgs, session: &Session) -> anyhow::Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// A file that cannot be written: whoever names the folder can name another.
+/// A file that cannot be written.
 fn not_written(path: &Path, error: &io::Error) -> Complaint {
-    Complaint::usage(format!("cannot write `{}`: {error}", path.display())).hint(ANOTHER_FOLDER)
+    use io::ErrorKind::{
+        AlreadyExists, InvalidFilename, IsADirectory, NotADirectory, NotFound, PermissionDenied,
+        QuotaExceeded, ReadOnlyFilesystem, StorageFull,
+    };
+    let message = format!("cannot write `{}`: {error}", path.display());
+    match error.kind() {
+        // It is the folder that was named.
+        AlreadyExists | InvalidFilename | IsADirectory | NotADirectory | NotFound
+        | PermissionDenied | ReadOnlyFilesystem => Complaint::usage(message).hint(ANOTHER_FOLDER),
+        StorageFull | QuotaExceeded => Complaint::new(Exit::Host, message)
+            .hint(format!("make room on that disk, or {ANOTHER_FOLDER}")),
+        _ => Complaint::new(Exit::Host, message).hint(ANOTHER_FOLDER),
+    }
 }
 
 /// An SDK that cannot be written to where it is kept.

@@ -299,7 +299,7 @@ fn audit(policy: &Policy) -> Table {
     row("keep", units::duration(audit.keep));
     row(
         "max_file_bytes",
-        skillhost::limits::display_bytes(audit.max_file_bytes),
+        skillhost::limits::exact_bytes(audit.max_file_bytes),
     );
     table
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use serde_json::{Map, Value};
 use skillhost::grant::{Grants, shell_word};
-use skillhost::limits::display_bytes;
+use skillhost::limits::{display_bytes, exact_bytes};
 use skillhost::skill::SkillRef;
 use skillhost::{Attachment, ExecutionRequest, LimitOverrides, Limits, Skill};
 
@@ -194,11 +194,11 @@ pub fn limits(args: &LimitArgs) -> anyhow::Result<(LimitOverrides, Option<u64>)>
     if let Some(bytes) = stack_bytes.filter(|bytes| !STACK_BYTES.contains(bytes)) {
         let message = format!(
             "`--limit stack_bytes` is {}; a stack can have {} to {}",
-            display_bytes(bytes),
-            display_bytes(*STACK_BYTES.start()),
-            display_bytes(*STACK_BYTES.end())
+            exact_bytes(bytes),
+            exact_bytes(*STACK_BYTES.start()),
+            exact_bytes(*STACK_BYTES.end())
         );
-        let usual = display_bytes(Limits::default().stack_bytes);
+        let usual = exact_bytes(Limits::default().stack_bytes);
         return Err(Complaint::usage(message)
             .hint(format!("leave it out for the usual {usual}"))
             .into());

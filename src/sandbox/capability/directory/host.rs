@@ -122,7 +122,9 @@ impl preopens::Host for State {
 impl types::Host for State {
     fn convert_error_code(&mut self, error: FsError) -> wasmtime::Result<ErrorCode> {
         self.network.sought().refused = true;
-        error.downcast()
+        let code = error.downcast()?;
+        self.directories.told(code);
+        Ok(code)
     }
 
     fn filesystem_error_code(

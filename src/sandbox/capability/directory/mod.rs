@@ -185,7 +185,14 @@ impl Directories {
         self.shared.as_ref()?.met()
     }
 
-    /// Whether a disk had no room for what was to be written.
+    /// The guest was told of an error.
+    pub fn told(&self, code: types::ErrorCode) {
+        if let Some(shared) = &self.shared {
+            shared.told(code);
+        }
+    }
+
+    /// Whether what the guest wanted to do last failed as a disk has no room.
     pub fn found_full(&self) -> bool {
         self.shared.as_ref().is_some_and(|shared| shared.is_full())
     }
@@ -227,7 +234,14 @@ fn denial(grant: &DirectoryGrant, refused: &Refused, for_operator: bool) -> Deni
         ),
         Refused::Unread(why) => (
             why.clone(),
-            "no directory can be granted until that folder can be read by this user: give it to them, or move it away",
+            match for_operator {
+                true => {
+                    "no directory can be granted until this user can read that folder: give it to this user, or move it away"
+                }
+                false => {
+                    "no directory can be granted until the operator sees to it: the host's log says which folder it is"
+                }
+            },
         ),
         Refused::OfTheKernel => (
             "is made up by the kernel".into(),

@@ -138,12 +138,18 @@ impl Quota {
 }
 
 impl Shared {
-    /// A disk had no room for what was to be written.
-    pub fn found_full(&self) {
-        self.full.store(true, Ordering::Relaxed);
+    /// The guest was told of an error.
+    pub fn told(&self, code: ErrorCode) {
+        let full = matches!(code, ErrorCode::InsufficientSpace | ErrorCode::Quota);
+        self.full.store(full, Ordering::Relaxed);
     }
 
-    /// Whether that was so.
+    /// The guest has written something: where a disk was full before, it has gone on elsewhere.
+    pub fn wrote(&self) {
+        self.full.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the last error that the guest was told of is that a disk has no room, and it wrote nothing since.
     pub fn is_full(&self) -> bool {
         self.full.load(Ordering::Relaxed)
     }

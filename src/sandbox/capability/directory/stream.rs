@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rustix::io::ReadWriteFlags;
-use wasmtime_wasi::p2::bindings::filesystem::types::ErrorCode;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
 use super::descriptor::File;
@@ -47,8 +46,11 @@ pub(super) fn write(
     place: Place,
 ) -> Result<(), Fault> {
     let written = write_all(shared, file, bytes, place);
-    if let Err(Fault::Code(ErrorCode::InsufficientSpace | ErrorCode::Quota)) = &written {
-        shared.found_full();
+    match &written {
+        Ok(()) if bytes.is_empty() => {}
+        Ok(()) => shared.wrote(),
+        Err(Fault::Code(code)) => shared.told(*code),
+        Err(_) => {}
     }
     written
 }

@@ -4,11 +4,12 @@
 //! The input is `{"calls": [{"call": "open", "at": 0, "path": "a"}, ...]}`. Handles are kept in a
 //! list that begins with the granted directories; `at` and `to` are places in it. `times` repeats a
 //! call, `{n}` in a path being the number of the repetition, until the first error. A path that is a list
-//! of numbers is those bytes, whatever they are.
+//! of numbers is those bytes, whatever they are. Where `fail` is true, it fails at the end, with what came
+//! of the calls in its message.
 
 use exports::skillhost::skill::tools::{Attachment, Context, Description, Failure, Guest, Output};
 use serde_json::{Value, json};
-use skillhost::skill::types::{Annotations, Tool};
+use skillhost::skill::types::{Annotations, Error as SkillError, Tool};
 use wasip2::filesystem::preopens::get_directories;
 use wasip2::filesystem::types::{
     Descriptor, DescriptorFlags, DirectoryEntryStream, ErrorCode, MetadataHashValue, NewTimestamp,
@@ -71,8 +72,16 @@ impl Guest for Directories {
         held.handles = granted.into_iter().map(|(handle, _)| handle).collect();
         let calls = input["calls"].as_array().expect("there are calls");
         let answers: Vec<Value> = calls.iter().map(|call| repeated(&mut held, call)).collect();
+        let json = json!({"granted": paths, "answers": answers}).to_string();
+        if input["fail"] == true {
+            return Err(Failure::Error(SkillError {
+                code: Some("told".into()),
+                message: json,
+                details: None,
+            }));
+        }
         Ok(Output {
-            json: json!({"granted": paths, "answers": answers}).to_string(),
+            json,
             attachments: Vec::new(),
         })
     }
