@@ -29,7 +29,7 @@ use crate::usage::ResourceUsage;
 const AGAIN: TimeDelta = TimeDelta::seconds(5);
 
 /// Writes an entry for each request of another [`Execute`], also for one that is rejected, and for one
-/// whose future is dropped. It belongs around everything else.
+/// whose future is dropped (of one whose input is large, once that was polled). It belongs around everything else.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -125,7 +125,7 @@ impl Audited {
         Written {
             audited: self,
             running,
-            pending,
+            pending: Some(pending),
         }
     }
 
@@ -274,12 +274,13 @@ impl Execute for Audited {
 }
 
 /// What an execution comes to, once that is written down. By hand, as a small one: the result goes through it without
-/// being kept.
+/// being kept. Once it is ready, it has let go of all that it held, whoever keeps it: the observer is heard no more.
 struct Written<'a> {
     audited: &'a Audited,
     /// What runs, or what writes it down aside. Dropped before what then says so.
     running: BoxFuture<'a, Result<ExecutionResult, HostError>>,
-    pending: PendingHere<'a>,
+    /// There until what ran has ended.
+    pending: Option<PendingHere<'a>>,
 }
 
 impl Future for Written<'_> {
@@ -288,24 +289,30 @@ impl Future for Written<'_> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         loop {
-            let result = match ready!(this.running.as_mut().poll(context)) {
+            let ended = ready!(this.running.as_mut().poll(context));
+            // It holds nothing, and is never ready.
+            this.running = Box::pin(std::future::pending());
+            let Some(mut pending) = this.pending.take() else {
+                // It was written down aside.
+                return Poll::Ready(ended);
+            };
+            let result = match ended {
                 Ok(result) => result,
                 Err(error) => {
-                    this.pending.broken = !this.pending.told;
+                    pending.broken = true;
+                    drop(pending);
                     return Poll::Ready(Err(error));
                 }
             };
-            if std::mem::replace(&mut this.pending.told, true) {
-                return Poll::Ready(Ok(result));
-            }
-            let (input, watch) = (this.pending.input, &this.pending.watch);
-            let skill = &this.pending.asked.skill;
+            pending.told = true;
+            let (input, watch) = (pending.input, &pending.watch);
+            let skill = &pending.asked.skill;
             if !is_much_with(result.output.as_ref(), &result.attachments) {
                 let written = record(watch, input, skill, &result);
                 return Poll::Ready(Ok(this.audited.answer(result, written)));
             }
             let (watch, skill) = (Arc::clone(watch), skill.clone());
-            let (audited, party) = (this.audited, party(&this.pending.asked));
+            let (audited, party) = (this.audited, party(&pending.asked));
             this.running = Box::pin(async move {
                 // Also where nobody waits for it any more.
                 let recorded = aside(&party, result, move |result| {

@@ -142,14 +142,46 @@ pub(super) async fn while_telling<T>(
     tell: impl Future<Output = ()>,
 ) -> T {
     let mut tell = std::pin::pin!(tell);
-    let mut run = std::pin::pin!(run);
+    let mut run = Box::pin(run);
     tokio::select! {
         biased;
         ended = &mut run => {
-            // The observer is gone with the run, so this ends once all is told.
+            // The observer goes with the run, so this ends once all is told.
+            drop(run);
             let _ = tokio::time::timeout(PATIENCE, tell).await;
             ended
         }
         () = &mut tell => run.await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Poll;
+
+    use super::*;
+
+    /// However what runs is written: it may hold the observer until it is dropped.
+    #[tokio::test(start_paused = true)]
+    async fn the_answer_waits_for_nobody_once_all_is_told() {
+        let (sender, mut notes) = mpsc::channel(1);
+        let run = std::future::poll_fn(move |_| Poll::Ready(sender.try_send(1).is_ok()));
+        let mut told = 0;
+        let began = tokio::time::Instant::now();
+        let tell = async {
+            while let Some(note) = notes.recv().await {
+                told += note;
+            }
+        };
+        assert!(while_telling(run, tell).await);
+        assert_eq!((told, began.elapsed()), (1, Duration::ZERO));
+    }
+
+    /// A client that takes nothing holds the answer up for so long.
+    #[tokio::test(start_paused = true)]
+    async fn the_answer_waits_no_longer_than_that() {
+        let began = tokio::time::Instant::now();
+        while_telling(std::future::ready(()), std::future::pending()).await;
+        assert_eq!(began.elapsed(), PATIENCE);
     }
 }

@@ -10,8 +10,11 @@ use skillhost::execution::{Decision, Rejection};
 use skillhost::grant::Grants;
 use skillhost::policy::guard::Guards;
 use skillhost::policy::{Approvals, Approving, MemoryApprovals, RecordedApprovals};
-use skillhost::{Cause, Control, Execute, ExecutionRequest, HostError, LimitOverrides, Status};
+use skillhost::{
+    Cause, Control, Event, Execute, ExecutionRequest, HostError, LimitOverrides, Observer, Status,
+};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::{folder, lines, open, sound};
 use crate::harness::{Record, builder, directories_path, host, network_path, request};
@@ -328,6 +331,53 @@ async fn what_is_cancelled_is_written_down_once() {
         .expect("the host works");
     assert_eq!(result.status, Status::Cancelled);
     assert_eq!(*sink.kinds.lock().expect("nobody panicked"), ["execution"]);
+}
+
+/// Whoever keeps the future, as one who waits until all is told, waits for nobody.
+#[tokio::test]
+async fn what_has_ended_holds_nothing_any_more() {
+    struct Deaf;
+    impl Observer for Deaf {
+        fn observe(&self, _: Uuid, _: &Event<'_>) {}
+    }
+    // Nothing can be made beneath a file.
+    let (outer, _) = folder();
+    let file = outer.path().join("file");
+    fs::write(&file, "").expect("a file can be written");
+    let broken = builder().scratch(file).build();
+    let broken = broken.expect("it can be set up");
+    broken.load(directories_path()).await.expect("it loads");
+    let large = json!({"value": vec![1; 10_000]});
+    for (host, tool, input, ends) in [
+        (host(), "echo", json!({"value": 1}), true),
+        (host(), "echo", large, true),
+        (host(), "answer_large", json!({"bytes": 100_000}), true),
+        (&broken, "calls", json!({"calls": []}), false),
+    ] {
+        let sink = Arc::new(Gathered::default());
+        let audited = Audited::new(Arc::new(host.clone()), Arc::clone(&sink) as Arc<_>);
+        let skill = match ends {
+            true => request(host, tool, json!({})).await.skill,
+            false => host.skills()[0].digest().into(),
+        };
+        let asked = ExecutionRequest::new(skill, input).tool(tool);
+        let asked = asked.grants(Grants {
+            scratch: !ends,
+            ..Grants::default()
+        });
+        let observer = Arc::new(Deaf);
+        let heard = Arc::downgrade(&observer);
+        let control = Control::default().observer(observer);
+        let mut running = audited.execute(asked, control);
+        let ended = (&mut running).await;
+        assert_eq!(ended.is_ok(), ends, "{tool}: {ended:?}");
+        assert!(heard.upgrade().is_none(), "{tool}");
+        // And it has its entry, and no other later.
+        let kinds = || sink.kinds.lock().expect("nobody panicked").clone();
+        assert_eq!(kinds(), ["execution"], "{tool}");
+        drop(running);
+        assert_eq!(kinds(), ["execution"], "{tool}");
+    }
 }
 
 #[tokio::test]
