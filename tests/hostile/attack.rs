@@ -13,8 +13,8 @@
 //! - that the host's memory, its slots, its open files and its threads came back, and that nobody computes any more;
 //! - that the next execution of another skill on the same host, which behaves well, is undisturbed:
 //!   the right answer, at the same cost in fuel, without waiting for a slot, and in no more than twice the
-//!   time and a millisecond, as one of the next few must after each round; and the very next one in no more than twice
-//!   the time and 10 ms, after one of the rounds (or of up to [`MORE_ROUNDS`] more).
+//!   time and a millisecond: one of the next few after each round, and the very next one after one of the rounds (or of
+//!   up to [`MORE_ROUNDS`] more).
 //!
 //! Each is run several times on one host with a single slot, so that anything left behind adds up,
 //! and a slot that is not given back is missed at once.
@@ -379,7 +379,11 @@ impl Attack {
                 let (token, cancelled) = (token.clone(), Arc::clone(&cancelled));
                 move |_: Uuid, event: &Event<'_>| {
                     if matches!(event, Event::Log { .. }) {
-                        cancelled.get_or_init(|| (Instant::now(), waited_for_a_processor()));
+                        // The time last: to look at what was waited for takes some.
+                        cancelled.get_or_init(|| {
+                            let waited = waited_for_a_processor();
+                            (Instant::now(), waited)
+                        });
                         token.cancel();
                     }
                 }

@@ -6,7 +6,7 @@ use chrono::Utc;
 use serde_json::json;
 use skillhost::{Attachment, ExecutionRequest, ExecutionResult, Host, Status};
 
-use crate::attack::{MORE_ROUNDS, PATIENCE, SHARP, runtime};
+use crate::attack::{MORE_ROUNDS, PATIENCE, runtime};
 use crate::harness::{LATE, behaviours_path};
 
 /// Another skill on the same host, that behaves well.
@@ -80,12 +80,11 @@ impl Neighbour {
         next
     }
 
-    /// The very next run after an attack takes no more than twice the time, and what an attack may be late by: it may come
-    /// upon what is taken back of that. This is the least of what it took after each of some attacks; where it took longer
-    /// after all of them, the attack is made again.
+    /// The very next run after an attack takes no longer either: this is the least of what it took after each of some
+    /// attacks. Where it took longer after all of them, the attack is made again.
     #[track_caller]
     pub fn check_next(&self, host: &Host, mut least: Duration, attack: impl Fn()) {
-        let allowed = 2 * self.least + SHARP;
+        let allowed = self.allowed();
         for _ in 0..MORE_ROUNDS {
             if least <= allowed {
                 return;
