@@ -18,6 +18,8 @@ use super::gate::Known;
 const AIM: Duration = Duration::from_micros(64);
 /// As many times more fuel there is between two looks, at most.
 const MOST: u32 = 4;
+/// As many stretches take as long together as one of them with as much more fuel.
+const WINDOW: usize = MOST as usize;
 /// How long it may be from one look to the next, even where it is longest, as long as there is as much more fuel
 /// between the two: no longer than until a guest is first interrupted, and some for what else takes a while.
 const LONGEST: Duration = Duration::from_millis(4);
@@ -38,9 +40,13 @@ pub(super) struct Looks {
     count: u32,
     /// From each to the next, together.
     taken: Duration,
-    /// The longest of this turn, and of all; but for the first, in which the guest is instantiated.
-    longest_of_turn: Duration,
-    longest: Duration,
+    /// The last of them, the newest last; and what those came to together when this turn began.
+    last: [Duration; WINDOW],
+    carried: Duration,
+    /// The longest of this turn, and of all, but for the first, in which the guest is instantiated: of each, of two
+    /// together that follow one another, and so on. That is how long it would have been with as many times the fuel.
+    longest_of_turn: [Duration; WINDOW],
+    longest: [Duration; WINDOW],
 }
 
 impl Looks {
@@ -48,15 +54,34 @@ impl Looks {
     pub fn add(&mut self, stretch: Duration) {
         self.taken += stretch;
         if self.count > 0 {
-            self.longest_of_turn = self.longest_of_turn.max(stretch);
+            self.last.rotate_left(1);
+            self.last[WINDOW - 1] = stretch;
+            let mut together = Duration::ZERO;
+            let newest_first = self.last.iter().rev();
+            for (last, longest) in newest_first.zip(&mut self.longest_of_turn) {
+                together += *last;
+                *longest = together.max(*longest);
+            }
         }
         self.count = self.count.saturating_add(1);
     }
 
     /// That was all of this turn, in which it had the processor for so long: the system may have taken the thread away.
     pub fn end_turn(&mut self, had: Duration) {
-        let longest = std::mem::take(&mut self.longest_of_turn).min(had);
-        self.longest = self.longest.max(longest);
+        let of_turn = std::mem::take(&mut self.longest_of_turn);
+        for (at, (longest, of_turn)) in self.longest.iter_mut().zip(of_turn).enumerate() {
+            // One of a turn is in that; of several, the first can be of those before.
+            let before = if at == 0 {
+                Duration::ZERO
+            } else {
+                self.carried
+            };
+            *longest = of_turn.min(had + before).max(*longest);
+        }
+        for last in &mut self.last {
+            *last = had.min(*last);
+        }
+        self.carried = self.last.iter().sum();
     }
 }
 
@@ -82,7 +107,7 @@ impl Pace {
     /// From an execution that had so many times more fuel between its looks.
     pub(super) fn learn(&self, looks: &Looks, times: u32, now: Instant) {
         let times = times.max(1);
-        if looks.longest > LONGEST {
+        if looks.longest[0] > LONGEST {
             self.note_late(now);
         }
         if looks.count < ENOUGH {
@@ -92,7 +117,14 @@ impl Pace {
             let one = (stretch / times).max(Duration::from_nanos(1));
             u32::try_from(aim.as_nanos() / one.as_nanos()).unwrap_or(MOST)
         };
-        let fit = fit(AIM, looks.taken / looks.count).min(fit(LONGEST, looks.longest));
+        // With more fuel than it had, several of its stretches are one: one instruction that moves megabytes takes
+        // milliseconds, and no longer with more fuel. With as much or less, each is as much shorter.
+        let longest = |more: &u32| looks.longest[more.div_ceil(times) as usize - 1];
+        let lasting = (times + 1..=MOST)
+            .rev()
+            .find(|more| longest(more) <= LONGEST);
+        let lasting = lasting.unwrap_or_else(|| fit(LONGEST, looks.longest[0]).min(times));
+        let fit = fit(AIM, looks.taken / looks.count).min(lasting);
         self.times.store(fit.clamp(1, MOST), Ordering::Relaxed);
     }
 }
@@ -175,6 +207,57 @@ mod tests {
         let pace = Pace::default();
         let (soon, away) = (Duration::from_micros(4), Duration::from_millis(20));
         let turns = std::iter::repeat_n((soon, soon), 10_000).chain([(away, soon)]);
+        assert_eq!(after_turns(&pace, turns), if_supported(4));
+    }
+
+    #[test]
+    fn one_long_stretch_is_not_longer_with_more_fuel() {
+        let soon = || each(4, 1_000);
+        for (stretches, times) in [
+            (
+                soon()
+                    .chain(each(3_600, 1))
+                    .chain(soon())
+                    .collect::<Vec<_>>(),
+                4,
+            ),
+            // Several that would be one, with so much fuel.
+            (soon().chain(each(1_500, 2)).chain(soon()).collect(), 4),
+            (soon().chain(each(1_500, 3)).chain(soon()).collect(), 2),
+            (soon().chain(each(1_300, 3)).chain(soon()).collect(), 4),
+            (soon().chain(each(2_100, 2)).chain(soon()).collect(), 1),
+            // And that would not.
+            (
+                (0..9)
+                    .flat_map(|_| each(3_600, 1).chain(each(4, 1_000)))
+                    .collect(),
+                4,
+            ),
+        ] {
+            let pace = Pace::default();
+            assert_eq!(
+                after(&pace, stretches.clone()),
+                if_supported(times),
+                "{stretches:?}"
+            );
+        }
+        // From twice the fuel on, there is as much more as there may be.
+        let pace = Pace::default();
+        if preempt::SUPPORTED {
+            assert_eq!(after(&pace, each(30, 100)), 2);
+            assert_eq!(after(&pace, each(8, 1_000).chain(each(3_600, 1))), 4);
+            assert_eq!(after(&pace, each(120, 100)), 2);
+            assert_eq!(after(&pace, each(8, 1_000).chain(each(2_100, 2))), 2);
+        }
+    }
+
+    /// Nor what follows it in the next turn.
+    #[test]
+    fn who_lost_the_thread_is_not_late_by_that_afterwards() {
+        let pace = Pace::default();
+        let (soon, away) = (Duration::from_micros(4), Duration::from_millis(20));
+        let turns = std::iter::repeat_n((soon, soon), 100_000);
+        let turns = turns.chain([(away, soon), (soon, soon), (soon, soon)]);
         assert_eq!(after_turns(&pace, turns), if_supported(4));
     }
 
