@@ -181,7 +181,9 @@ impl Asker {
 
     /// What may help where it failed by itself, and nothing that it declares was lacking: it looked for something that
     /// it does not declare, or that nobody was asked for, as it has no manifest; or elsewhere than where it may.
-    pub fn looked_in_vain(&self, sought: &Sought) -> Option<String> {
+    ///
+    /// `by_itself`: it did not say that what it was given was wrong.
+    pub fn looked_in_vain(&self, sought: &Sought, by_itself: bool) -> Option<String> {
         if sought.full {
             let hint = "the disk is full, or a quota on it, where the skill wrote: make room there, or grant it a folder on another";
             return Some(hint.to_owned());
@@ -196,8 +198,8 @@ impl Asker {
                 to_grant(&self.name, Capability::Directory, Some(&any))
             ));
         };
-        let keys = sought.keys.iter();
-        if let Some(key) = { keys }.find(|key| !declared.config.contains_key(*key)) {
+        let mut keys = sought.keys.iter().filter(|_| by_itself);
+        if let Some(key) = keys.find(|key| !declared.config.contains_key(*key)) {
             let key = named(key, MAX_SHOWN);
             return Some(format!(
                 "the skill asked for the configuration key `{key}`, which its skill.toml does not declare; if that is \

@@ -308,6 +308,9 @@ pub(super) fn narrow(
     }
 }
 
+/// What is to be known of a directory whose guest path whoever grants it chooses.
+const PATHS_BELOW: &str = "; the skill finds what is in it under paths that begin with <GUEST>";
+
 /// Declared directories for which nothing is granted.
 pub(super) fn missing(
     skill: &str,
@@ -336,8 +339,11 @@ pub(super) fn missing(
             };
             let subject = wanted.path.clone();
             if wanted.path == "*" {
-                let text = format!("{NO_HOST}:{}", wanted.mode.as_str());
-                return Denial::lacking(skill, Capability::Directory, subject, reason, Some(&text));
+                let text = format!("{NO_HOST}:{NO_GUEST}:{}", wanted.mode.as_str());
+                let text = Some(text.as_str());
+                let lacking = Denial::lacking(skill, Capability::Directory, subject, reason, text);
+                let hint = format!("{}{PATHS_BELOW}", lacking.hint);
+                return Denial { hint, ..lacking };
             }
             let grant = DirectoryGrant {
                 host: NO_HOST.into(),

@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{HttpTarget, Missing, SCRATCH};
-use crate::text::named;
+use super::{DirectoryGrant, HttpTarget, Missing, SCRATCH};
+use crate::text::{named, shortened};
 
 /// The keys, and the requests, that are kept. A skill may ask for others without end.
 const MOST: usize = 20;
@@ -28,6 +28,9 @@ pub(crate) struct Sought {
     /// Whether the last thing that it asked of one of them, or of an address that it may connect to, was refused, so
     /// that it was not for want of another.
     pub refused: bool,
+    /// The path that it looked for last, in what it is granted under this guest path; and whether nothing was there.
+    last: Option<(Arc<DirectoryGrant>, String)>,
+    pub nothing_there: bool,
     /// Whether what it wanted to write or make last failed as a disk had no room, which is what was in the way.
     pub full: bool,
     /// Whether it read its environment, which it gets as a whole.
@@ -83,9 +86,24 @@ impl Sought {
         self.granted = guests.take(MOST_NAMED + 1).map(str::to_owned).collect();
     }
 
+    /// It looks for a path in a directory.
+    pub fn enters(&mut self, grant: &Arc<DirectoryGrant>, path: &str) {
+        (self.entered, self.refused, self.nothing_there) = (true, false, false);
+        let path = shortened(path, MAX_SHOWN).into_owned();
+        self.last = Some((Arc::clone(grant), path));
+    }
+
     /// What may help where it asked which directories there are, and opened nothing in one: whether a path begins like
-    /// one of them is found without the host.
+    /// one of them is found without the host; or where nothing is at the path that it asked for last, which can be
+    /// another than it was given.
     pub fn elsewhere(&self) -> Option<String> {
+        if let Some((grant, path)) = self.last.as_ref().filter(|_| self.nothing_there) {
+            return Some(format!(
+                "nothing is there where the skill looked last: `{}` in `{}`, as it is granted",
+                named(path, MAX_SHOWN),
+                named(&grant.guest, MAX_SHOWN)
+            ));
+        }
         if self.entered || self.refused || self.granted.is_empty() {
             return None;
         }
@@ -219,9 +237,9 @@ mod tests {
         assert_eq!(sought.elsewhere(), None);
         let asker = super::super::Asker::new("a", None, true);
         sought.no_directories = true;
-        assert_eq!(asker.looked_in_vain(&sought), None);
+        assert_eq!(asker.looked_in_vain(&sought, true), None);
         sought.refused = false;
-        assert!(asker.looked_in_vain(&sought).is_some());
+        assert!(asker.looked_in_vain(&sought, true).is_some());
     }
 
     /// Nor is what a full disk had no room for.
@@ -235,7 +253,7 @@ mod tests {
         };
         assert_eq!(lacked(&sought, None), [""; 0]);
         let asker = super::super::Asker::new("a", None, true);
-        let help = asker.looked_in_vain(&sought);
+        let help = asker.looked_in_vain(&sought, true);
         assert!(help.is_some_and(|help| help.starts_with("the disk is full")));
     }
 

@@ -11,9 +11,11 @@ use crate::execution::{
     Admission, Attachment, Cause, Clamped, ExecutionRequest, Failure, MAX_MISSING, Rejection,
     SkillIdentity,
 };
-use crate::grant::{self, Denial, Grants, Missing, Mode, NO_GRANTS, Sought};
+use crate::grant::{
+    self, Capability, Denial, GrantNames, Grants, Missing, Mode, NO_GRANTS, Sought,
+};
 use crate::limits::{Limit, LimitOverrides, Limits};
-use crate::policy::{Consent, Effective, Policy};
+use crate::policy::{Consent, Effective, Policy, in_the_policy};
 use crate::sandbox::{Around, ends_from_now, input_takes_too_long, over_input, too_late};
 use crate::secret::{SecretSource, Unread, Wanted};
 use crate::skill::{Tool, ToolSchemas};
@@ -129,7 +131,13 @@ impl Host {
                         }
                     })
                     .err();
-                let refusal = refusal.map(|denial| Failure::denied(vec![denial]));
+                let refusal = refusal.map(|denial| {
+                    let refusal = Failure::denied(vec![denial]);
+                    match skill {
+                        Some(skill) => self.of_policy(skill, &request.grants, refusal),
+                        None => refusal,
+                    }
+                });
                 (Some(tool.name.clone()), grants, from_policy, refusal)
             }
             Err(failure) => {
@@ -159,6 +167,41 @@ impl Host {
             tool,
             skill: skill.map(|skill| Arc::clone(&skill.identity)),
         }
+    }
+
+    /// Says of a directory that cannot be granted, and is none of the request's own, that it is the policy's, and what
+    /// takes it out there.
+    pub(super) fn of_policy(&self, skill: &Known, requested: &Grants, failure: Failure) -> Failure {
+        let is_of_grants = matches!(
+            failure.cause,
+            Cause::Rejected {
+                reason: Rejection::Grant,
+                ..
+            }
+        );
+        let policy = self.inner.policy.load();
+        let name = &skill.identity.name;
+        let Some(entry) = policy
+            .as_ref()
+            .filter(|_| is_of_grants)
+            .and_then(|policy| policy.skills.get(name))
+        else {
+            return failure;
+        };
+        let names = GrantNames::of(&entry.grants);
+        let is_own = |denial: &Denial| {
+            requested
+                .directories
+                .iter()
+                .any(|own| own.guest == denial.subject)
+        };
+        let told = failure.denials.into_iter().map(|denial| {
+            match denial.capability == Capability::Directory && !is_own(&denial) {
+                true => in_the_policy(denial, name, &names),
+                false => denial,
+            }
+        });
+        Failure::denied(told.collect())
     }
 
     /// What is both granted and declared, whether or not the skill can run with it.

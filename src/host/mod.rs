@@ -301,6 +301,9 @@ impl Host {
                 Err(failure) => {
                     let denied = std::mem::take(&mut flight.denials);
                     let mut failure = failure.after(denied);
+                    if let Some(skill) = skill {
+                        failure = self.of_policy(&skill.inner.known, &request.grants, failure);
+                    }
                     if failure.status() == Status::Failed
                         && failure.fault != Fault::Host
                         && !flight.usage.wall_time.is_zero()
@@ -308,18 +311,15 @@ impl Host {
                     {
                         let lacked = self.lacked(skill, &request.grants, &flight.sought, &failure);
                         failure = failure.without(lacked);
-                        let help = match failure.cause {
-                            _ if failure.wants_a_hint() => {
-                                skill.inner.known.asker.looked_in_vain(&flight.sought)
-                            }
-                            // What it was given may have been a path.
-                            Cause::InvalidInput { .. }
-                                if failure.denials.is_empty() && failure.missing.is_empty() =>
-                            {
-                                flight.sought.elsewhere()
-                            }
-                            _ => None,
-                        };
+                        // What it was given may have been a path.
+                        let is_of_input = matches!(failure.cause, Cause::InvalidInput { .. })
+                            && failure.denials.is_empty()
+                            && failure.missing.is_empty();
+                        let by_itself = failure.wants_a_hint();
+                        let asker = &skill.inner.known.asker;
+                        let help = (by_itself || is_of_input)
+                            .then(|| asker.looked_in_vain(&flight.sought, by_itself))
+                            .flatten();
                         if let Some(mut help) = help {
                             // It may name what the guest made up of a secret's parts.
                             if let Some(held) = &flight.secrets {

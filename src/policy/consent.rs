@@ -185,22 +185,33 @@ impl SkillPolicy {
         let denials: Vec<Denial> = denials
             .into_iter()
             .filter(|denial| others.iter().all(|other| other.contains(&about(denial))))
-            .map(|denial| Denial {
-                reason: format!("in the policy: {}", denial.reason),
-                hint: match names.to_take_out(name, &denial) {
-                    Some(command) => {
-                        format!("{}; to take it out of the policy: `{command}`", denial.hint)
-                    }
-                    None => denial.hint,
-                },
-                ..denial
-            })
+            .map(|denial| in_the_policy(denial, name, &names))
             .collect();
         if denials.is_empty() {
             Ok(fitting)
         } else {
             Err(denials)
         }
+    }
+}
+
+/// What stands before the reason of a denial of what the policy grants.
+const IN_THE_POLICY: &str = "in the policy: ";
+
+/// A denial, where it is of a grant of the policy's, of which these are the names: says so, and what takes it out.
+pub(crate) fn in_the_policy(denial: Denial, skill: &str, names: &GrantNames) -> Denial {
+    if denial.reason.starts_with(IN_THE_POLICY) {
+        return denial;
+    }
+    let reason = format!("{IN_THE_POLICY}{}", denial.reason);
+    let hint = match names.to_take_out(skill, &denial) {
+        Some(command) => format!("{}; to take it out of the policy: `{command}`", denial.hint),
+        None => denial.hint,
+    };
+    Denial {
+        reason,
+        hint,
+        ..denial
     }
 }
 

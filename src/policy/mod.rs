@@ -31,6 +31,7 @@ pub use approval::{
 #[cfg(feature = "queue")]
 pub(crate) use approval::{Step, decided, step};
 pub use audit::AuditPolicy;
+pub(crate) use consent::in_the_policy;
 pub use consent::{Consent, Effective};
 pub use current::CurrentPolicy;
 pub use difference::{Change, Difference, Kind, UNDECLARED};

@@ -317,7 +317,7 @@ y
 answer of behaviours@1.2.3: approval rule 1 (writers)
   digest  sha256:[DIGEST]
   input   {"json":"{}"}
-May it run? [y]es, once; a time such as 10m, for that; [N]o: ✓ behaviours 1.2.3 · answer · [COST]
+May it run? [y]es, once; a time such as 10m, for that; [N]o, for an hour: ✓ behaviours 1.2.3 · answer · [COST]
 
 "#]],
     );
@@ -374,7 +374,7 @@ fn whoever_ends_the_question_sees_the_rest_on_its_own_line() {
         drop(command);
         let mut seen = Vec::new();
         let mut part = [0; 1_024];
-        while !String::from_utf8_lossy(&seen).ends_with("[N]o: ") {
+        while !String::from_utf8_lossy(&seen).ends_with("[N]o, for an hour: ") {
             let read = person.read(&mut part).expect("it asks");
             seen.extend_from_slice(&part[..read]);
         }
@@ -392,7 +392,7 @@ fn whoever_ends_the_question_sees_the_rest_on_its_own_line() {
         }
         child.wait().expect("it ends");
         let seen = String::from_utf8_lossy(&seen).replace("\r\n", "\n");
-        assert!(seen.contains("[N]o: \nerror: "), "{seen}");
+        assert!(seen.contains("[N]o, for an hour: \nerror: "), "{seen}");
     }
 }
 

@@ -138,7 +138,7 @@ fn what_is_missing_is_listed() {
 
 Declared by the skill, and not granted
   directory *
-    grant it for this run with `--dir '<HOST>:ro'`, or for good with `skillhost policy grant csv-query --dir '<HOST>:ro'`; by hand, in the policy under `[skills.csv-query.grants]`: `directories = ["<HOST>:ro"]`, or into the list that is there, in place of one for the same guest path, and then `skillhost policy confirm csv-query`
+    grant it for this run with `--dir '<HOST>:<GUEST>:ro'`, or for good with `skillhost policy grant csv-query --dir '<HOST>:<GUEST>:ro'`; by hand, in the policy under `[skills.csv-query.grants]`: `directories = ["<HOST>:<GUEST>:ro"]`, or into the list that is there, in place of one for the same guest path, and then `skillhost policy confirm csv-query`; the skill finds what is in it under paths that begin with <GUEST>
 --- stderr
 
 "#]],

@@ -1,5 +1,6 @@
 //! Nothing is granted that is not named.
 
+use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use snapbox::str;
@@ -37,8 +38,7 @@ exit: 2
 --- stdout
 --- stderr
 error: the input does not fit at `/path`: cannot read `data/a.csv`: no such file, or its directory is not granted (--dir)
-hint: `skillhost inspect csv-query` shows what the tool takes
-hint: the skill wants directory `*`, which was not granted: grant it for this run with `--dir '<HOST>:ro'`, or for good with `skillhost policy grant csv-query --dir '<HOST>:ro'`; by hand, in the policy under `[skills.csv-query.grants]`: `directories = ["<HOST>:ro"]`, or into the list that is there, in place of one for the same guest path, and then `skillhost policy confirm csv-query`
+hint: the skill wants directory `*`, which was not granted: grant it for this run with `--dir '<HOST>:<GUEST>:ro'`, or for good with `skillhost policy grant csv-query --dir '<HOST>:<GUEST>:ro'`; by hand, in the policy under `[skills.csv-query.grants]`: `directories = ["<HOST>:<GUEST>:ro"]`, or into the list that is there, in place of one for the same guest path, and then `skillhost policy confirm csv-query`; the skill finds what is in it under paths that begin with <GUEST>
 ✗ csv-query 0.1.0 · query · failed · [COST]
 
 "#]],
@@ -81,7 +81,7 @@ exit: 2
 --- stdout
 --- stderr
 error: the input does not fit at `/path`: cannot read `/data/b.csv`: no such file, or its directory is not granted (--dir)
-hint: `skillhost inspect csv-query` shows what the tool takes
+hint: nothing is there where the skill looked last: `b.csv` in `/data`, as it is granted
 ✗ csv-query 0.1.0 · query · failed · [COST]
 
 "#]],
@@ -109,8 +109,7 @@ exit: 2
 --- stdout
 --- stderr
 error: the input does not fit at `/path`: cannot read `/data/a.csv`: no such file, or its directory is not granted (--dir)
-hint: `skillhost inspect csv-query` shows what the tool takes
-hint: the skill wants directory `*`, which was not granted: grant it for this run with `--dir '<HOST>:ro'`
+hint: the skill wants directory `*`, which was not granted: grant it for this run with `--dir '<HOST>:<GUEST>:ro'`; the skill finds what is in it under paths that begin with <GUEST>
 ✗ csv-query 0.1.0 · query · failed · [COST]
 
 "#]],
@@ -124,14 +123,14 @@ exit: 2
 --- stdout
 --- stderr
 error: the input does not fit at `/path`: cannot read `/data/a.csv`: no such file, or its directory is not granted (--dir)
-hint: `skillhost inspect csv-query` shows what the tool takes
-hint: the skill wants directory `*`, which was not granted: grant it for this run with `--dir '<HOST>:ro'`; what the policy grants it is left out by `--no-policy`
+hint: the skill wants directory `*`, which was not granted: grant it for this run with `--dir '<HOST>:<GUEST>:ro'`; the skill finds what is in it under paths that begin with <GUEST>; what the policy grants it is left out by `--no-policy`
 ✗ csv-query 0.1.0 · query · failed · [COST]
 
 "#]],
     );
     let said = place.run(["run", "csv-query", "query", "--no-policy", "--dry-run"]);
-    let hint = "    grant it for this run with `--dir '<HOST>:ro'`; what the policy grants it is left out by `--no-policy`\n";
+    let hint = "    grant it for this run with `--dir '<HOST>:<GUEST>:ro'`; the skill finds what is in it under paths that begin \
+                with <GUEST>; what the policy grants it is left out by `--no-policy`\n";
     assert!(said.contains(hint), "{said}");
 }
 
@@ -215,6 +214,39 @@ hint: grant a directory that exists and that this user may read
 ✗ behaviours 1.2.3 · read · rejected · did not run
 
 "#]],
+    );
+}
+
+/// It is not one that whoever runs the skill has named.
+#[test]
+fn a_folder_of_the_policys_that_is_gone_is_told_as_such() {
+    let place = Place::new();
+    place.add_example("regex-search");
+    place.write("notes/a.txt", "a\n");
+    let said = place.run(["policy", "grant", "regex-search", "--dir", "notes:/notes"]);
+    assert!(said.starts_with("exit: 0\n"), "{said}");
+    fs::remove_dir_all(place.path("notes")).expect("it is there");
+    let run = [
+        "run",
+        "regex-search",
+        "search",
+        "--input",
+        r#"{"path":"/notes","pattern":"a"}"#,
+    ];
+    let said = place.run(run);
+    assert!(said.starts_with("exit: 3\n"), "{said}");
+    let hint = "; to take it out of the policy: `skillhost policy revoke regex-search /notes`\n";
+    for part in ["not admitted: directory `/notes`: in the policy: `", hint] {
+        assert!(said.contains(part), "{said}");
+    }
+    let [run, skill, tool, input, json] = run;
+    let said = place.run([run, skill, tool, input, json, "--dry-run"]);
+    assert!(said.contains(hint), "{said}");
+    // In the place of which another is named for this run.
+    let said = place.run([run, skill, tool, input, json, "--dir", "nowhere:/notes"]);
+    assert!(
+        said.contains("hint: grant a directory that exists and that this user may read\n"),
+        "{said}"
     );
 }
 
@@ -392,7 +424,7 @@ exit: 3
 --- stdout
 --- stderr
 error: not admitted: directory `/in`: `[PLACE]/home` is the host's own
-hint: grant a directory beside it: what the host itself runs, reads and keeps is no skill's
+hint: grant a directory beside it, or a smaller one with nothing of the host's own in it: what the host itself runs, reads and keeps is no skill's
 ✗ behaviours 1.2.3 · list · rejected · did not run
 
 "#]],
@@ -511,5 +543,5 @@ fn what_is_missing_stands_in_the_result() {
     let missing = &result["failure"]["missing"];
     assert_eq!(missing[0]["capability"], "directory", "{result}");
     let hint = missing[0]["hint"].as_str().expect("there is one");
-    assert!(hint.contains("--dir '<HOST>:ro'"), "{hint}");
+    assert!(hint.contains("--dir '<HOST>:<GUEST>:ro'"), "{hint}");
 }

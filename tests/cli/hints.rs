@@ -187,7 +187,8 @@ fn a_full_disk_is_told_as_such() {
         // It wrote elsewhere, or met something else since.
         let elsewhere = r#"{"call":"open","at":1,"path":"x","write":true,"create":true},{"call":"write","at":3,"bytes":1}"#;
         let missing = r#"{"call":"open","at":1,"path":"none"}"#;
-        for since in [elsewhere, missing] {
+        let made = r#"{"call":"make_directory","at":1,"path":"made"},{"call":"remove_directory","at":1,"path":"made"}"#;
+        for since in [elsewhere, missing, made] {
             let said = failed(&format!("{OPEN},{met},{since}"));
             says(&said, &[code]);
             assert!(!said.contains(FULL), "{said}");

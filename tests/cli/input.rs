@@ -346,7 +346,6 @@ exit: 2
 --- stdout
 --- stderr
 error: the input does not fit at `/a/0`: not like this
-hint: `skillhost inspect behaviours.wasm` shows what the tool takes
 ✗ behaviours 1.2.3 · reject_input · failed · [COST]
 
 "#]],

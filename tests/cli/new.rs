@@ -69,7 +69,6 @@ exit: 2
 --- stdout
 --- stderr
 error: the input does not fit at `/times`: more than 100 is rude
-hint: `skillhost inspect .` shows what the tool takes
 ✗ word-greeter 0.1.0 · greet · failed · [COST]
 
 "#]],

@@ -462,7 +462,9 @@ async fn a_failure_hints_at_what_was_looked_for_and_is_not_declared() {
         "{said}"
     );
     let there = json!({"path": "/other/a"});
-    assert_eq!(hint(&bare, there, given()).await, "");
+    let said = hint(&bare, there, given()).await;
+    let last = "nothing is there where the skill looked last: `a` in `/other`, as it is granted";
+    assert_eq!(said, last);
 }
 
 /// What a skill does not declare is no grant's to give, and observers hear that at once.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use serde::Serialize;
-use skillhost::grant::{Capability, Denial, Grants, command};
+use skillhost::grant::{Capability, Denial, Grants, command, intersection};
 use skillhost::policy::Consent;
 use skillhost::text::printable;
 use skillhost::{Policy, Skill};
@@ -22,6 +22,9 @@ pub struct Standing {
     pub grants: Grants,
     /// The part of it that the policy grants.
     pub from_policy: Grants,
+    /// What the policy would grant it, were its digest confirmed.
+    #[serde(skip_serializing_if = "Grants::is_empty")]
+    pub once_confirmed: Grants,
     /// Why it is not run.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub denials: Vec<Denial>,
@@ -42,15 +45,24 @@ impl Standing {
                 (granted, denials)
             }
         };
+        let consent = policy.consent(&identity.name, &identity.digest);
+        let declared = manifest.map(|manifest| &manifest.grants);
+        let once_confirmed = match policy.skills.get(&identity.name) {
+            Some(entry) if matches!(consent, Consent::Missing) => {
+                intersection(declared, &entry.grants).0
+            }
+            _ => Grants::default(),
+        };
         let mut missing = policy.missing(identity, manifest, &Grants::default());
         let hints = Typed::new(&identity.name, typed);
         hints.in_denials(&mut denials);
         hints.in_denials(&mut missing);
         Standing {
             typed: typed.to_string_lossy().into_owned(),
-            consent: policy.consent(&identity.name, &identity.digest),
+            consent,
             grants: effective.grants,
             from_policy: effective.from_policy,
+            once_confirmed,
             missing,
             denials,
         }
@@ -76,16 +88,29 @@ impl fmt::Display for Standing {
                 writeln!(f, "  nothing until this digest is confirmed: {what}")?;
                 continue;
             }
-            writeln!(f, "  {}", printable(&denial.to_string(), false))?;
+            writeln!(
+                f,
+                "  it would not run: {}",
+                printable(&denial.to_string(), false)
+            )?;
             writeln!(f, "  hint: {}", printable(&denial.hint, false))?;
         }
+        if !self.once_confirmed.is_empty() {
+            let table = grants::table(&self.once_confirmed, &Grants::default());
+            return write!(f, "  then:\n{table}");
+        }
         let table = grants::table(&self.from_policy, &Grants::default());
-        match (self.denials.is_empty(), table.is_empty()) {
-            (true, true) => writeln!(
+        match (
+            table.is_empty(),
+            self.denials.is_empty(),
+            self.unconfirmed(),
+        ) {
+            (true, true, _) => writeln!(
                 f,
                 "  nothing; `{} --help` says how to grant",
                 command("grant", &self.typed)
             ),
+            (true, false, None) => writeln!(f, "  nothing"),
             _ => write!(f, "{table}"),
         }
     }

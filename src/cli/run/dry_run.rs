@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use skillhost::Admission;
+use skillhost::grant::Capability;
 use skillhost::text::printable;
 
 use super::report::clamping;
@@ -65,8 +66,18 @@ fn text(admission: &Admission) -> String {
     }
     let _ = writeln!(out, "\n{}", styled(BOLD, "Grants"));
     let granted = grants::table(&admission.grants, &admission.from_policy);
-    if granted.is_empty() {
-        out.push_str("  none\n");
+    let refused = admission
+        .refusal
+        .iter()
+        .flat_map(|failure| &failure.denials);
+    let is_unconfirmed = { refused }.any(|denial| denial.capability == Capability::Consent);
+    match granted.is_empty() {
+        // Those of the policy are none of this digest's.
+        true if is_unconfirmed => {
+            out.push_str("  none until what the policy grants is confirmed\n")
+        }
+        true => out.push_str("  none\n"),
+        false => {}
     }
     out.push_str(&granted.to_string());
     if !admission.missing.is_empty() {

@@ -96,7 +96,7 @@ fn text(question: &Question<'_>) -> String {
             grants::table(&request.grants, &Grants::default())
         );
     }
-    text.push_str("May it run? [y]es, once; a time such as 10m, for that; [N]o: ");
+    text.push_str("May it run? [y]es, once; a time such as 10m, for that; [N]o, for an hour: ");
     text
 }
 

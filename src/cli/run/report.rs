@@ -60,7 +60,7 @@ impl Report<'_> {
         };
         let written = self.write_attachments(&result.attachments);
         if let Some(failure) = &result.failure {
-            self.failure(failure);
+            self.failure(failure, !result.usage.wall_time.is_zero());
         }
         self.clamped(&result.clamped);
         self.dropped(&result.usage);
@@ -115,7 +115,8 @@ impl Report<'_> {
         Ok(())
     }
 
-    fn failure(&self, failure: &Failure) {
+    /// `ran`: whether it came to run.
+    fn failure(&self, failure: &Failure, ran: bool) {
         show_error(&failure.message);
         match &failure.cause {
             Cause::SkillError { code, details, .. } => {
@@ -139,7 +140,7 @@ impl Report<'_> {
                 say(format_args!("  denied: {}", printable(&denial, false)));
             }
         }
-        for hint in self.hints(failure) {
+        for hint in self.hints(failure, ran) {
             show_hint(&hint);
         }
     }
@@ -154,7 +155,7 @@ impl Report<'_> {
         }
     }
 
-    fn hints(&self, failure: &Failure) -> Vec<String> {
+    fn hints(&self, failure: &Failure, ran: bool) -> Vec<String> {
         let mut hints = Vec::new();
         match &failure.cause {
             Cause::ResourceExhausted { limit, .. } | Cause::Timeout { limit, .. } => {
@@ -167,7 +168,8 @@ impl Report<'_> {
             Cause::InvalidInput { .. } => {
                 hints.extend(failure.hint.clone());
                 hints.extend_from_slice(self.input_hints);
-                if hints.is_empty() {
+                // What the skill itself says of its input is no matter of its schema.
+                if hints.is_empty() && !ran {
                     hints.push(format!(
                         "`skillhost inspect {}` shows what the tool takes",
                         shell_word(&self.typed.to_string_lossy())

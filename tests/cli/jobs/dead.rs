@@ -18,7 +18,7 @@ fn a_dead_letter_says_which_grant_it_lacked() {
     work(&place);
     let shown = place.run(["jobs", "dead", "show", &job]);
     let hint = "hint: the skill wants directory `*`, which was not granted: grant it with \
-                `skillhost policy grant csv-query --dir '<HOST>:ro'`; by hand, in the policy";
+                `skillhost policy grant csv-query --dir '<HOST>:<GUEST>:ro'`; by hand, in the policy";
     assert!(shown.contains(hint), "{shown}");
     assert!(!shown.contains("for this run"), "{shown}");
     let listed = place.run(["jobs", "dead", "list"]);

@@ -55,6 +55,9 @@ csv-query@0.1.0
 
 Granted by the policy
   nothing until this digest is confirmed: see what it wants now with `skillhost policy diff csv-query`, and consent to it with `skillhost policy confirm csv-query`
+  then:
+  directory  /data     ro  from [PLACE]/data
+  config     max_rows  = 1
 
 Declared, and not granted
   First confirm what is granted already: `skillhost policy confirm csv-query`

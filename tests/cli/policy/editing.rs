@@ -532,7 +532,10 @@ fn what_a_hint_says_can_be_pasted() {
     let output = place.output(query);
     let said = String::from_utf8(output.stderr).expect("it is UTF-8");
     let [table, line, confirm] = by_hand(&said);
-    let line = line.replace("<HOST>", &format!("{}:/data", place.path("data").display()));
+    let line = line.replace(
+        "<HOST>:<GUEST>",
+        &format!("{}:/data", place.path("data").display()),
+    );
     place.write("home/policy.toml", format!("{table}\n{line}\n"));
     let said = place.run(query);
     assert!(

@@ -118,7 +118,7 @@ Granted by the policy
 
 Declared, and not granted
   directory *
-    grant it for this run with `--dir '<HOST>:ro'`, or for good with `skillhost policy grant csv-query --dir '<HOST>:ro'`; by hand, in the policy under `[skills.csv-query.grants]`: `directories = ["<HOST>:ro"]`, or into the list that is there, in place of one for the same guest path, and then `skillhost policy confirm csv-query`
+    grant it for this run with `--dir '<HOST>:<GUEST>:ro'`, or for good with `skillhost policy grant csv-query --dir '<HOST>:<GUEST>:ro'`; by hand, in the policy under `[skills.csv-query.grants]`: `directories = ["<HOST>:<GUEST>:ro"]`, or into the list that is there, in place of one for the same guest path, and then `skillhost policy confirm csv-query`; the skill finds what is in it under paths that begin with <GUEST>
 --- stderr
 
 "#]],
@@ -130,8 +130,7 @@ exit: 2
 --- stdout
 --- stderr
 error: the input does not fit at `/path`: cannot read `/data/a.csv`: no such file, or its directory is not granted (--dir)
-hint: `skillhost inspect csv-query` shows what the tool takes
-hint: the skill wants directory `*`, which was not granted: grant it for this run with `--dir '<HOST>:ro'`, or for good with `skillhost policy grant csv-query --dir '<HOST>:ro'`; by hand, in the policy under `[skills.csv-query.grants]`: `directories = ["<HOST>:ro"]`, or into the list that is there, in place of one for the same guest path, and then `skillhost policy confirm csv-query`
+hint: the skill wants directory `*`, which was not granted: grant it for this run with `--dir '<HOST>:<GUEST>:ro'`, or for good with `skillhost policy grant csv-query --dir '<HOST>:<GUEST>:ro'`; by hand, in the policy under `[skills.csv-query.grants]`: `directories = ["<HOST>:<GUEST>:ro"]`, or into the list that is there, in place of one for the same guest path, and then `skillhost policy confirm csv-query`; the skill finds what is in it under paths that begin with <GUEST>
 ✗ csv-query 0.1.0 · query · failed · [COST]
 
 "#]],

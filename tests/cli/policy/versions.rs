@@ -100,7 +100,7 @@ fn what_is_confirmed_is_what_this_version_gets_and_can_be_taken_back() {
     assert!(!said.contains("not installed"), "{said}");
     let said = place.run(["policy", "revoke", "csv-query", &second]);
     assert!(
-        said.contains("what is granted to it stays, and nobody gets that"),
+        said.contains("its grants stay in the policy, and no version is confirmed to get them"),
         "{said}"
     );
     let policy = place.read("home/policy.toml");

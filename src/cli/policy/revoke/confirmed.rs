@@ -108,7 +108,7 @@ pub fn revoke(
     let more = match left {
         None => String::new(),
         Some(0) => format!(
-            "; what is granted to it stays, and nobody gets that: `{} --all` takes it away",
+            "; its grants stay in the policy, and no version is confirmed to get them: `{} --all` takes those out, too",
             command("revoke", &name)
         ),
         Some(1) => "; one other digest has what is granted".to_owned(),

@@ -306,7 +306,10 @@ impl Directory {
         let mut options = OpenOptions::new();
         options.read(read).write(true).create_new(true);
         match self.dir.open_with(path, &options) {
-            Ok(file) => Ok(Some(file.into_std())),
+            Ok(file) => {
+                self.origin.shared.had_room();
+                Ok(Some(file.into_std()))
+            }
             Err(error) => {
                 self.origin.shared.not_created();
                 match error.kind() {
@@ -329,7 +332,14 @@ impl Directory {
     /// The same of what fails in more ways than one.
     pub fn counting(&self, make: impl FnOnce() -> Result<(), Fault>) -> Result<(), Fault> {
         self.origin.shared.create()?;
-        make().inspect_err(|_| self.origin.shared.not_created())
+        match make() {
+            Ok(()) => self.origin.shared.had_room(),
+            Err(fault) => {
+                self.origin.shared.not_created();
+                return Err(fault);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -62,12 +62,13 @@ impl State {
     /// A directory that paths lead on from, none of which is longer than the system allows: what is longer
     /// would only be work for whoever takes it apart.
     fn leading(&mut self, handle: &Handle, paths: &[&str]) -> FsResult<Arc<Directory>> {
-        let sought = self.network.sought();
-        (sought.entered, sought.refused) = (true, false);
-        match paths.iter().any(|path| path.len() > MAX_PATH) {
-            true => Err(ErrorCode::NameTooLong.into()),
-            false => self.directory(handle),
+        if paths.iter().any(|path| path.len() > MAX_PATH) {
+            return Err(ErrorCode::NameTooLong.into());
         }
+        let directory = self.directory(handle)?;
+        let sought = self.network.sought();
+        sought.enters(&directory.origin.grant, paths.first().unwrap_or(&""));
+        Ok(directory)
     }
 
     fn handle(&mut self, descriptor: Descriptor) -> FsResult<Handle> {
@@ -121,8 +122,9 @@ impl preopens::Host for State {
 
 impl types::Host for State {
     fn convert_error_code(&mut self, error: FsError) -> wasmtime::Result<ErrorCode> {
-        self.network.sought().refused = true;
         let code = error.downcast()?;
+        let sought = self.network.sought();
+        (sought.refused, sought.nothing_there) = (true, matches!(code, ErrorCode::NoEntry));
         self.directories.told(code);
         Ok(code)
     }

@@ -230,7 +230,8 @@ fn denial(grant: &DirectoryGrant, refused: &Refused, for_operator: bool) -> Deni
     let (reason, hint) = match refused {
         Refused::Apart(why) => (
             why.clone(),
-            "grant a directory beside it: what the host itself runs, reads and keeps is no skill's",
+            "grant a directory beside it, or a smaller one with nothing of the host's own in it: what the host itself runs, \
+             reads and keeps is no skill's",
         ),
         Refused::Unread(why) => (
             why.clone(),

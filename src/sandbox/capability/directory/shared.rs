@@ -144,12 +144,12 @@ impl Shared {
         self.full.store(full, Ordering::Relaxed);
     }
 
-    /// The guest has written something: where a disk was full before, it has gone on elsewhere.
-    pub fn wrote(&self) {
+    /// The guest has written or made something: where a disk was full before, it has gone on.
+    pub fn had_room(&self) {
         self.full.store(false, Ordering::Relaxed);
     }
 
-    /// Whether the last error that the guest was told of is that a disk has no room, and it wrote nothing since.
+    /// Whether the last error that the guest was told of is that a disk has no room, and it wrote and made nothing since.
     pub fn is_full(&self) -> bool {
         self.full.load(Ordering::Relaxed)
     }

@@ -48,7 +48,7 @@ pub(super) fn write(
     let written = write_all(shared, file, bytes, place);
     match &written {
         Ok(()) if bytes.is_empty() => {}
-        Ok(()) => shared.wrote(),
+        Ok(()) => shared.had_room(),
         Err(Fault::Code(code)) => shared.told(*code),
         Err(_) => {}
     }
