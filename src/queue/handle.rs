@@ -18,7 +18,7 @@ use super::new_job::NewJob;
 use super::open::QueueBuilder;
 use super::operation::Operation;
 use super::policies::{Policies, policy_for};
-use super::prepare::{check_submitted, prepare};
+use super::prepare::{check_submitted, prepare, soon_enough};
 use super::store::{AttemptRow, EventRow, Flags, Found, Reads, Rows, Store};
 use super::time::{Clock, micros, moment};
 use crate::turns::Party;
@@ -343,13 +343,13 @@ impl Queue {
     /// Puts waiting jobs off, each by itself.
     ///
     /// # Errors
-    /// As [`Queue::cancel`].
+    /// As [`Queue::cancel`]; and where that is more than ten years.
     pub async fn snooze(
         &self,
         ids: &[Uuid],
         until: DateTime<Utc>,
     ) -> Result<Vec<Result<JobStatus>>> {
-        let until = micros(until);
+        let until = soon_enough(micros(until), micros(self.now()))?;
         self.act(ids, Action::Snooze { until }, Value::Null).await
     }
 

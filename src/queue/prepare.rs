@@ -29,6 +29,20 @@ pub(crate) const MAX_DEPTH: usize = 100;
 /// The most milliseconds that a job may be put off: ten years.
 const MAX_DELAY_MS: u64 = 10 * 365 * 86_400_000;
 
+/// A time to which a job is put off.
+///
+/// # Errors
+/// It is more than ten years away.
+pub(super) fn soon_enough(at: Micros, now: Micros) -> Result<Micros, QueueError> {
+    let most = now.saturating_add((MAX_DELAY_MS as Micros) * 1_000);
+    match at <= most {
+        true => Ok(at),
+        false => Err(invalid(
+            "a time that is more than ten years away".to_owned(),
+        )),
+    }
+}
+
 /// Refuses what nobody may submit, though the queue itself may, and what was stored may be.
 pub(crate) fn check_submitted(job: &NewJob) -> Result<(), QueueError> {
     check_labels(&job.labels).map_err(invalid)?;
@@ -81,7 +95,7 @@ pub(crate) fn prepare(
         }
         // A schedule's firing keeps its time; nobody else comes before those who are there already.
         Due::At(at) if job.schedule.is_some() => micros(at),
-        Due::At(at) => micros(at).max(now),
+        Due::At(at) => soon_enough(micros(at), now)?.max(now),
     };
     let flags = Flags::default()
         .with(

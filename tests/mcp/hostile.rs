@@ -117,6 +117,48 @@ fn request(id: u64, method: &str, params: &Value) -> String {
     json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).to_string()
 }
 
+/// It comes back with each report, of which there may be thousands.
+#[test]
+fn a_token_of_any_length_is_not_repeated() {
+    let home = Home::with(&[&skills().behaviours]);
+    let mut server = Server::start(&home, &[]);
+    server.initialize();
+    let call = |token: &str| {
+        json!({
+            "name": "behaviours__chatter",
+            "arguments": {"count": 150},
+            "_meta": {"progressToken": token},
+        })
+    };
+    server.ask(1, "tools/call", call(&"x".repeat(3 << 20)));
+    let answer = server.next();
+    assert_eq!(answer["id"], 1);
+    let said = answer["error"]["message"].as_str().unwrap_or_default();
+    assert!(
+        said.contains("a `progressToken` has at most 1 KiB"),
+        "{said}"
+    );
+    // None is more than all, and each is more than the one before.
+    server.ask(2, "tools/call", call("short"));
+    let mut last = 0.0;
+    let answer = loop {
+        let message = server.next();
+        let Some(progress) = message["params"]["progress"].as_f64() else {
+            break message;
+        };
+        assert_eq!(message["params"]["progressToken"], "short");
+        assert!(
+            last < progress && progress <= 100.0,
+            "{message}, after {last}"
+        );
+        last = progress;
+    };
+    assert_eq!(answer["id"], 2, "{answer}");
+    assert!(last > 0.0);
+    server.works(3);
+    server.end();
+}
+
 #[test]
 fn what_is_no_message_changes_nothing() {
     let home = Home::with(&[&skills().behaviours]);

@@ -310,6 +310,11 @@ async fn large_messages_are_read_and_those_that_blow_up_are_not() {
     let (status, _, answer) = post(address, &within, &large).await;
     assert_eq!(status, 400, "{answer}");
     assert!(answer.contains("too many values"), "{answer}");
+    // What comes back with each report is short.
+    large["params"] = json!({"_meta": {"progressToken": "x".repeat(2 << 10)}});
+    let (status, _, answer) = post(address, &within, &large).await;
+    assert_eq!(status, 400, "{answer}");
+    assert!(answer.contains("has at most 1 KiB"), "{answer}");
     // What is kept for as long as the session has less room.
     let mut begins = initialize();
     begins["params"]["_meta"] = json!({"x": "x".repeat(64 << 10)});

@@ -108,10 +108,13 @@ fn civil(wall: &NaiveDateTime) -> Option<civil::DateTime> {
     .ok()
 }
 
+/// The longest name that is compared with those that there are, in bytes.
+const MOST_MEANT: usize = 40;
+
 /// The zone that is meant: by another case, by its city alone, or by a slip.
 fn meant(text: &str) -> Option<String> {
-    // No name is half as long, and each is compared with each.
-    if text.len() > 64 {
+    // No name is as long. To compare it with all takes a while.
+    if text.len() > MOST_MEANT {
         return None;
     }
     let names: Vec<_> = jiff::tz::db().available().collect();
@@ -124,7 +127,10 @@ fn meant(text: &str) -> Option<String> {
     names()
         .find(|name| name.eq_ignore_ascii_case(&plain))
         .or_else(|| names().find(|name| city(name)))
-        .or_else(|| crate::text::closest(&plain, names()))
+        .or_else(|| {
+            let as_long = |name: &&str| name.len().abs_diff(plain.len()) <= 4;
+            crate::text::closest(&plain, names().filter(as_long))
+        })
         .map(str::to_owned)
 }
 

@@ -105,11 +105,15 @@ async fn tell(wanted: Wanted, mut notes: mpsc::Receiver<Note>, peer: Peer<RoleSe
                 let Some(token) = &wanted.progress else {
                     continue;
                 };
-                // The protocol wants each to be more than the one before.
-                last = match percent {
+                // The protocol wants each to be more than the one before, and none is more than all.
+                let next = match percent {
                     Some(percent) if percent > last => percent.min(100.0),
-                    _ => last + 0.001,
+                    _ => last + (100.0 - last) / 1_000.0,
                 };
+                if next <= last {
+                    continue;
+                }
+                last = next;
                 let mut note =
                     ProgressNotificationParam::new(token.clone(), last).with_total(100.0);
                 if !step.is_empty() {

@@ -236,6 +236,23 @@ exit: 0
 
 "#]],
     );
+    for args in [
+        &["jobs", "snooze", &one, "--until", "2900-01-31T12:00:00Z"][..],
+        &[
+            "jobs",
+            "submit",
+            "text-stats",
+            "--arg",
+            "text=a",
+            "--at",
+            "2900-01-31T12:00:00Z",
+        ],
+    ] {
+        let output = place.command([]).args(args).output().expect("it starts");
+        let said = place.said(&output);
+        assert!(said.starts_with("exit: 2\n"), "{said}");
+        assert!(said.contains("more than ten years"), "{said}");
+    }
     check(
         place.run(["jobs", "snooze", &one, "--until", "2020-01-31T12:00:00Z"]),
         str![[r#"

@@ -4,6 +4,7 @@ use rmcp::model::{ClientJsonRpcMessage, RequestId};
 use rmcp::{ErrorData, model::ErrorCode};
 use serde_json::{Map, Value};
 
+use super::super::message::has_short_token;
 use super::lines::{Glance, Waits};
 use crate::json::{self, ParseError};
 
@@ -30,7 +31,8 @@ pub(super) fn read(line: &[u8]) -> Read {
     if line.is_empty() {
         return Read::Nothing;
     }
-    if let Err(why) = json::measure(line) {
+    let looked = json::measure(line).and_then(|_| has_short_token(line));
+    if let Err(why) = looked {
         return unread(line, why);
     }
     if let Ok(message) = serde_json::from_slice(line) {
