@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{DirectoryGrant, HttpTarget, Missing, SCRATCH};
-use crate::text::{named, shortened};
+use crate::text::named;
 
 /// The keys, and the requests, that are kept. A skill may ask for others without end.
 const MOST: usize = 20;
@@ -28,9 +28,10 @@ pub(crate) struct Sought {
     /// Whether the last thing that it asked of one of them, or of an address that it may connect to, was refused, so
     /// that it was not for want of another.
     pub refused: bool,
-    /// The path that it looked for last, in what it is granted under this guest path; and whether nothing was there.
-    last: Option<(Arc<DirectoryGrant>, String)>,
-    pub nothing_there: bool,
+    /// What it looks for at the moment, in which directory.
+    looking: Option<(Arc<DirectoryGrant>, String)>,
+    /// The same of what it looked for last, where nothing was there and that was the last that was refused.
+    missed: Option<(Arc<DirectoryGrant>, String)>,
     /// Whether what it wanted to write or make last failed as a disk had no room, which is what was in the way.
     pub full: bool,
     /// Whether it read its environment, which it gets as a whole.
@@ -86,21 +87,35 @@ impl Sought {
         self.granted = guests.take(MOST_NAMED + 1).map(str::to_owned).collect();
     }
 
-    /// It looks for a path in a directory.
-    pub fn enters(&mut self, grant: &Arc<DirectoryGrant>, path: &str) {
-        (self.entered, self.refused, self.nothing_there) = (true, false, false);
-        let path = shortened(path, MAX_SHOWN).into_owned();
-        self.last = Some((Arc::clone(grant), path));
+    /// It does something with a path in a directory.
+    pub fn enters(&mut self) {
+        (self.entered, self.refused) = (true, false);
+        (self.looking, self.missed) = (None, None);
+    }
+
+    /// It looks for this path in one.
+    pub fn looks_for(&mut self, grant: &Arc<DirectoryGrant>, path: &str) {
+        self.looking = Some((Arc::clone(grant), named(path, MAX_SHOWN)));
+    }
+
+    /// And has found it.
+    pub fn found(&mut self) {
+        self.looking = None;
+    }
+
+    /// It was refused something: as nothing was there, or for another reason.
+    pub fn is_refused(&mut self, nothing_there: bool) {
+        self.refused = true;
+        self.missed = self.looking.take().filter(|_| nothing_there);
     }
 
     /// What may help where it asked which directories there are, and opened nothing in one: whether a path begins like
-    /// one of them is found without the host; or where nothing is at the path that it asked for last, which can be
+    /// one of them is found without the host; or where nothing was at the path that it looked for last, which can be
     /// another than it was given.
     pub fn elsewhere(&self) -> Option<String> {
-        if let Some((grant, path)) = self.last.as_ref().filter(|_| self.nothing_there) {
+        if let Some((grant, path)) = &self.missed {
             return Some(format!(
-                "nothing is there where the skill looked last: `{}` in `{}`, as it is granted",
-                named(path, MAX_SHOWN),
+                "the last path that the skill looked for is not there: `{path}` in `{}`; if that is why, give it another",
                 named(&grant.guest, MAX_SHOWN)
             ));
         }
@@ -255,6 +270,36 @@ mod tests {
         let asker = super::super::Asker::new("a", None, true);
         let help = asker.looked_in_vain(&sought, true);
         assert!(help.is_some_and(|help| help.starts_with("the disk is full")));
+    }
+
+    /// What it looked for last, as long as that is what was refused last.
+    #[test]
+    fn a_path_where_nothing_is_is_named() {
+        let grant: DirectoryGrant = "/srv:/data".parse().unwrap();
+        let grant = Arc::new(grant);
+        let mut sought = Sought::default();
+        let mut looks = |path: &str, refused: Option<bool>| {
+            sought.enters();
+            sought.looks_for(&grant, path);
+            match refused {
+                Some(nothing_there) => sought.is_refused(nothing_there),
+                None => sought.found(),
+            }
+            sought.elsewhere()
+        };
+        let hint = looks("a\u{1b}", Some(true)).unwrap();
+        assert!(
+            hint.contains("is not there: `a\\u{1b}` in `/data`;"),
+            "{hint}"
+        );
+        let hint = looks(&"x".repeat(4_000), Some(true)).unwrap();
+        assert!(hint.len() < 400, "{hint}");
+        assert_eq!(looks("a", Some(false)), None);
+        assert_eq!(looks("a", None), None);
+        // What else it does is not looking for that.
+        looks("a", Some(true)).unwrap();
+        sought.is_refused(true);
+        assert_eq!(sought.elsewhere(), None);
     }
 
     #[test]

@@ -189,14 +189,13 @@ impl Host {
             return failure;
         };
         let names = GrantNames::of(&entry.grants);
-        let is_own = |denial: &Denial| {
-            requested
-                .directories
-                .iter()
-                .any(|own| own.guest == denial.subject)
+        let is_of = |grants: &Grants, denial: &Denial| {
+            let mut guests = grants.directories.iter().map(|granted| &granted.guest);
+            denial.capability == Capability::Directory
+                && guests.any(|guest| *guest == denial.subject)
         };
         let told = failure.denials.into_iter().map(|denial| {
-            match denial.capability == Capability::Directory && !is_own(&denial) {
+            match is_of(&entry.grants, &denial) && !is_of(requested, &denial) {
                 true => in_the_policy(denial, name, &names),
                 false => denial,
             }

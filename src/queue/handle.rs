@@ -343,7 +343,7 @@ impl Queue {
     /// Puts waiting jobs off, each by itself.
     ///
     /// # Errors
-    /// As [`Queue::cancel`]; and where that is more than ten years.
+    /// As [`Queue::cancel`]; and where that is more than ten years away.
     pub async fn snooze(
         &self,
         ids: &[Uuid],

@@ -29,12 +29,15 @@ pub(crate) const MAX_DEPTH: usize = 100;
 /// The most milliseconds that a job may be put off: ten years.
 const MAX_DELAY_MS: u64 = 10 * 365 * 86_400_000;
 
+/// The same of a time, with the leap days of any ten years.
+const MAX_AWAY_MS: u64 = MAX_DELAY_MS + 3 * 86_400_000;
+
 /// A time to which a job is put off.
 ///
 /// # Errors
 /// It is more than ten years away.
 pub(super) fn soon_enough(at: Micros, now: Micros) -> Result<Micros, QueueError> {
-    let most = now.saturating_add((MAX_DELAY_MS as Micros) * 1_000);
+    let most = now.saturating_add((MAX_AWAY_MS as Micros) * 1_000);
     match at <= most {
         true => Ok(at),
         false => Err(invalid(

@@ -81,7 +81,7 @@ exit: 2
 --- stdout
 --- stderr
 error: the input does not fit at `/path`: cannot read `/data/b.csv`: no such file, or its directory is not granted (--dir)
-hint: nothing is there where the skill looked last: `b.csv` in `/data`, as it is granted
+hint: the last path that the skill looked for is not there: `b.csv` in `/data`; if that is why, give it another
 ✗ csv-query 0.1.0 · query · failed · [COST]
 
 "#]],

@@ -463,7 +463,7 @@ async fn a_failure_hints_at_what_was_looked_for_and_is_not_declared() {
     );
     let there = json!({"path": "/other/a"});
     let said = hint(&bare, there, given()).await;
-    let last = "nothing is there where the skill looked last: `a` in `/other`, as it is granted";
+    let last = "the last path that the skill looked for is not there: `a` in `/other`; if that is why, give it another";
     assert_eq!(said, last);
 }
 

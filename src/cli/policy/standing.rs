@@ -49,7 +49,13 @@ impl Standing {
         let declared = manifest.map(|manifest| &manifest.grants);
         let once_confirmed = match policy.skills.get(&identity.name) {
             Some(entry) if matches!(consent, Consent::Missing) => {
-                intersection(declared, &entry.grants).0
+                let mut entry = entry.clone();
+                entry.confirm(super::confirmation(skill));
+                let fitting = entry.fitting(&identity.name, &identity.digest, declared);
+                fitting.unwrap_or_else(|not_declared| {
+                    denials.extend(not_declared);
+                    intersection(declared, &entry.grants).0
+                })
             }
             _ => Grants::default(),
         };

@@ -164,8 +164,8 @@ pub enum ScheduleError {
     /// The expression is longer than an expression can be.
     #[error("the cron expression is longer than {} bytes", cron::MAX_TEXT)]
     TooLong,
-    /// There is no such day, like 30 February.
-    #[error("`{0}` never happens: there is no such day")]
+    /// There is no such day, like 30 February, or no such time in that zone, like an hour that its clocks always skip.
+    #[error("`{0}` never happens: there is no such day, or no such time in that zone")]
     Never(String),
     /// There is no such time zone.
     #[error(
@@ -323,7 +323,7 @@ mod tests {
     fn what_never_happens_is_refused() {
         assert_eq!(
             error("0 0 30 2 *", "UTC"),
-            "`0 0 30 2 *` never happens: there is no such day"
+            "`0 0 30 2 *` never happens: there is no such day, or no such time in that zone"
         );
         assert!(Schedule::new("0 0 29 2 +MON", "UTC").is_ok());
         assert!(Schedule::new("0 0 31 * MON#5", "UTC").is_ok());

@@ -128,7 +128,10 @@ fn meant(text: &str) -> Option<String> {
         .find(|name| name.eq_ignore_ascii_case(&plain))
         .or_else(|| names().find(|name| city(name)))
         .or_else(|| {
-            let as_long = |name: &&str| name.len().abs_diff(plain.len()) <= 4;
+            let as_long = |name: &&str| {
+                name.len().abs_diff(plain.len()) <= 4
+                    || plain.len() >= 8 && name.starts_with(&plain)
+            };
             crate::text::closest(&plain, names().filter(as_long))
         })
         .map(str::to_owned)

@@ -40,8 +40,9 @@ pub(super) struct Looks {
     count: u32,
     /// From each to the next, together.
     taken: Duration,
-    /// The last of them, the newest last; and what those came to together when this turn began.
+    /// The last of them, the newest last; how many of this turn; and what those came to together when it began.
     last: [Duration; WINDOW],
+    of_turn: usize,
     carried: Duration,
     /// The longest of this turn, and of all, but for the first, in which the guest is instantiated: of each, of two
     /// together that follow one another, and so on. That is how long it would have been with as many times the fuel.
@@ -56,6 +57,7 @@ impl Looks {
         if self.count > 0 {
             self.last.rotate_left(1);
             self.last[WINDOW - 1] = stretch;
+            self.of_turn += 1;
             let mut together = Duration::ZERO;
             let newest_first = self.last.iter().rev();
             for (last, longest) in newest_first.zip(&mut self.longest_of_turn) {
@@ -68,6 +70,10 @@ impl Looks {
 
     /// That was all of this turn, in which it had the processor for so long: the system may have taken the thread away.
     pub fn end_turn(&mut self, had: Duration) {
+        let count = std::mem::take(&mut self.of_turn);
+        if count == 0 {
+            return;
+        }
         let of_turn = std::mem::take(&mut self.longest_of_turn);
         for (at, (longest, of_turn)) in self.longest.iter_mut().zip(of_turn).enumerate() {
             // One of a turn is in that; of several, the first can be of those before.
@@ -78,7 +84,7 @@ impl Looks {
             };
             *longest = of_turn.min(had + before).max(*longest);
         }
-        for last in &mut self.last {
+        for last in &mut self.last[WINDOW - count.min(WINDOW)..] {
             *last = had.min(*last);
         }
         self.carried = self.last.iter().sum();
@@ -249,6 +255,16 @@ mod tests {
             assert_eq!(after(&pace, each(120, 100)), 2);
             assert_eq!(after(&pace, each(8, 1_000).chain(each(2_100, 2))), 2);
         }
+    }
+
+    /// A short turn between two long ones takes nothing from either.
+    #[test]
+    fn stretches_of_several_turns_are_one_as_well() {
+        let pace = Pace::default();
+        let [long, short] = [3_000, 4].map(Duration::from_micros);
+        let soon = std::iter::repeat_n((short, short), 10_000);
+        let turns = soon.chain([(long, long), (short, short), (long, long), (short, short)]);
+        assert_eq!(after_turns(&pace, turns), if_supported(2));
     }
 
     /// Nor what follows it in the next turn.

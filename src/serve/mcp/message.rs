@@ -112,16 +112,15 @@ pub(in crate::serve) fn has_short_token(message: &[u8]) -> Result<(), String> {
         let Meta { token } = serde_json::from_str(meta.get())?;
         Ok(token.map(|token| token.get().len()))
     };
-    let bytes = match token() {
-        Ok(bytes) => bytes,
-        Err(error) => error.is_data().then_some(message.len()),
-    };
-    match bytes.is_some_and(|bytes| bytes > MOST_TOKEN) {
-        true => Err(format!(
-            "a `progressToken` has at most {}, and no name of it comes twice",
+    match token() {
+        Ok(Some(bytes)) if bytes > MOST_TOKEN => Err(format!(
+            "a `progressToken` has at most {}",
             display_bytes(MOST_TOKEN as u64)
         )),
-        false => Ok(()),
+        Err(error) if error.is_data() => {
+            Err("a name stands twice in the message, its `params` or their `_meta`".to_owned())
+        }
+        _ => Ok(()),
     }
 }
 

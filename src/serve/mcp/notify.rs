@@ -24,6 +24,8 @@ const WAITING: usize = 256;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The longest text of one note, in bytes.
 const MAX_TEXT: usize = 8 << 10;
+/// The most percent that are told. That all is done is said by the answer; until then, there may be more to tell.
+const NEARLY_ALL: f64 = 99.999;
 
 /// What a client wants to hear of.
 #[derive(Debug, Clone)]
@@ -106,14 +108,10 @@ async fn tell(wanted: Wanted, mut notes: mpsc::Receiver<Note>, peer: Peer<RoleSe
                     continue;
                 };
                 // The protocol wants each to be more than the one before, and none is more than all.
-                let next = match percent {
-                    Some(percent) if percent > last => percent.min(100.0),
-                    _ => last + (100.0 - last) / 1_000.0,
+                last = match percent {
+                    Some(percent) if percent > last => percent.min(NEARLY_ALL),
+                    _ => last + (100.0 - last) / 1e6,
                 };
-                if next <= last {
-                    continue;
-                }
-                last = next;
                 let mut note =
                     ProgressNotificationParam::new(token.clone(), last).with_total(100.0);
                 if !step.is_empty() {

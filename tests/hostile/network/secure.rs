@@ -93,9 +93,7 @@ async fn head(stream: &mut TlsStream<Counted>) {
 
 /// Sends this inside TLS, and waits until it is taken. Says whether somebody took it.
 async fn hand(stream: &mut TlsStream<Counted>, bytes: &[u8]) -> bool {
-    let sent = stream.write_all(bytes).await.is_ok();
-    stream.get_ref().0.taken().await;
-    sent
+    stream.write_all(bytes).await.is_ok() && stream.get_ref().0.taken().await
 }
 
 /// A server that says this, and then that without end, and hears nothing.
@@ -250,7 +248,8 @@ fn an_endless_body() {
         |_| {},
         |mut stream| async move {
             head(&mut stream).await;
-            let piece = "x".repeat(10_000);
+            // Of the last one, it is not known how much was taken.
+            let piece = "x".repeat(1_000);
             let mut next = "HTTP/1.1 200 OK\r\n\r\n";
             while hand(&mut stream, next.as_bytes()).await {
                 next = &piece;

@@ -119,19 +119,22 @@ impl AsyncWrite for Counted {
 }
 
 impl Counted {
-    /// Waits until the other end, which this process has as well, has taken what was sent to it, or is gone. Else the
+    /// Waits until the other end, which this process has as well, has taken what was sent to it; false where it is gone. Else the
     /// kernel would hold megabytes of it, and what was sent would say nothing of what was taken.
-    pub async fn taken(&self) {
+    pub async fn taken(&self) -> bool {
         let (Ok(there), Ok(here)) = (self.stream.peer_addr(), self.stream.local_addr()) else {
-            return;
+            return false;
         };
         let files = std::fs::read_dir("/proc/self/fd").expect("the system is Linux");
         let numbers = files.filter_map(|file| file.ok()?.file_name().to_str()?.parse().ok());
         let Some(end) = { numbers }.find(|end| waits(*end, there, here).is_some()) else {
-            return;
+            return false;
         };
-        while waits(end, there, here) == Some(true) {
-            tokio::task::yield_now().await;
+        loop {
+            match waits(end, there, here) {
+                Some(true) => tokio::task::yield_now().await,
+                waits => return waits.is_some(),
+            }
         }
     }
 }
@@ -191,9 +194,7 @@ impl Connection {
 
     /// The same, and waits until it is taken.
     pub async fn hand(&mut self, bytes: impl AsRef<[u8]>) -> bool {
-        let sent = self.send(bytes).await;
-        self.stream.taken().await;
-        sent
+        self.send(bytes).await && self.stream.taken().await
     }
 
     /// Waits until the other side is gone.

@@ -1,23 +1,21 @@
 //! `wasi:filesystem`, function by function.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use cap_fs_ext::{DirExt, SystemTimeSpec};
 use cap_std::fs::Metadata;
 use wasmtime::component::Resource;
-use wasmtime_wasi::p2::bindings::clocks::wall_clock::Datetime;
 use wasmtime_wasi::p2::bindings::filesystem::{preopens, types};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 
 use types::{DescriptorFlags, ErrorCode, Filesize, OpenFlags, PathFlags};
 
 use super::carry::carry;
-use super::descriptor::{Descriptor, Directory, File, Wanted, identity, kind};
+use super::descriptor::{Descriptor, Directory, File, Wanted, identity};
 use super::listing::Listing;
-use super::shared::Fault;
+use super::metadata::{hash, stat, time};
 use super::stream::{Place, Reader, Writer, read_at, write};
 use crate::grant::leads_out;
 use crate::sandbox::state::State;
@@ -66,8 +64,15 @@ impl State {
             return Err(ErrorCode::NameTooLong.into());
         }
         let directory = self.directory(handle)?;
+        self.network.sought().enters();
+        Ok(directory)
+    }
+
+    /// The same, where something is looked for there.
+    fn looking(&mut self, handle: &Handle, path: &str) -> FsResult<Arc<Directory>> {
+        let directory = self.leading(handle, &[path])?;
         let sought = self.network.sought();
-        sought.enters(&directory.origin.grant, paths.first().unwrap_or(&""));
+        sought.looks_for(&directory.origin.grant, path);
         Ok(directory)
     }
 
@@ -123,8 +128,8 @@ impl preopens::Host for State {
 impl types::Host for State {
     fn convert_error_code(&mut self, error: FsError) -> wasmtime::Result<ErrorCode> {
         let code = error.downcast()?;
-        let sought = self.network.sought();
-        (sought.refused, sought.nothing_there) = (true, matches!(code, ErrorCode::NoEntry));
+        let nothing_there = matches!(code, ErrorCode::NoEntry);
+        self.network.sought().is_refused(nothing_there);
         self.directories.told(code);
         Ok(code)
     }
@@ -289,9 +294,10 @@ impl types::HostDescriptor for State {
         flags: PathFlags,
         path: String,
     ) -> FsResult<types::DescriptorStat> {
-        let directory = self.leading(&handle, &[&path])?;
+        let directory = self.looking(&handle, &path)?;
         let still = directory.origin.shared.still();
         let metadata = within(directory, path, metadata_at(flags)).await?;
+        self.network.sought().found();
         Ok(stat(&metadata, still))
     }
 
@@ -355,7 +361,10 @@ impl types::HostDescriptor for State {
         open_flags: OpenFlags,
         flags: DescriptorFlags,
     ) -> FsResult<Handle> {
-        let directory = self.leading(&handle, &[&path])?;
+        let directory = match open_flags.contains(OpenFlags::CREATE) {
+            true => self.leading(&handle, &[&path])?,
+            false => self.looking(&handle, &path)?,
+        };
         let synchronised = DescriptorFlags::FILE_INTEGRITY_SYNC
             | DescriptorFlags::DATA_INTEGRITY_SYNC
             | DescriptorFlags::REQUESTED_WRITE_SYNC;
@@ -379,6 +388,7 @@ impl types::HostDescriptor for State {
         };
         let shared = Arc::clone(&directory.origin.shared);
         let opened = shared.run(move || directory.open(&path, wanted)).await?;
+        self.network.sought().found();
         self.handle(opened)
     }
 
@@ -539,62 +549,4 @@ fn metadata_at(
             directory.dir.symlink_metadata(path)
         }
     }
-}
-
-/// Where the clocks stand still, every file is of that time: what it was made at would tell how late it is.
-fn stat(metadata: &Metadata, still: Option<SystemTime>) -> types::DescriptorStat {
-    use cap_fs_ext::MetadataExt;
-    let time = |time: io::Result<cap_std::time::SystemTime>| {
-        let time = still.or_else(|| Some(time.ok()?.into_std()))?;
-        // Before 1970 there is no time in WASI.
-        let since = time.duration_since(UNIX_EPOCH).ok()?;
-        Some(Datetime {
-            seconds: since.as_secs(),
-            nanoseconds: since.subsec_nanos(),
-        })
-    };
-    types::DescriptorStat {
-        type_: kind(metadata),
-        link_count: metadata.nlink(),
-        size: metadata.len(),
-        data_access_timestamp: time(metadata.accessed()),
-        data_modification_timestamp: time(metadata.modified()),
-        status_change_timestamp: None,
-    }
-}
-
-fn hash(metadata: &Metadata) -> types::MetadataHashValue {
-    let half = |salt: u8| {
-        let mut hasher = DefaultHasher::new();
-        (salt, identity(metadata)).hash(&mut hasher);
-        hasher.finish()
-    };
-    types::MetadataHashValue {
-        lower: half(0),
-        upper: half(1),
-    }
-}
-
-fn time(
-    time: types::NewTimestamp,
-    still: Option<SystemTime>,
-) -> Result<Option<SystemTimeSpec>, Fault> {
-    Ok(match time {
-        types::NewTimestamp::NoChange => None,
-        types::NewTimestamp::Now => Some(match still {
-            None => SystemTimeSpec::SymbolicNow,
-            Some(time) => SystemTimeSpec::Absolute(cap_std::time::SystemTime::from_std(time)),
-        }),
-        types::NewTimestamp::Timestamp(Datetime {
-            seconds,
-            nanoseconds,
-        }) => {
-            let since = Duration::from_secs(seconds)
-                .checked_add(Duration::from_nanos(nanoseconds.into()))
-                .ok_or(ErrorCode::Overflow)?;
-            let time = UNIX_EPOCH.checked_add(since).ok_or(ErrorCode::Overflow)?;
-            let time = cap_std::time::SystemTime::from_std(time);
-            Some(SystemTimeSpec::Absolute(time))
-        }
-    })
 }

@@ -12,6 +12,7 @@ mod fuzzing;
 mod host;
 mod led;
 mod listing;
+mod metadata;
 mod mounts;
 mod scratch;
 mod shared;
@@ -192,7 +193,7 @@ impl Directories {
         }
     }
 
-    /// Whether what the guest wanted to do last failed as a disk has no room.
+    /// Whether the last error that the guest was told of is that a disk has no room, and it made nothing since.
     pub fn found_full(&self) -> bool {
         self.shared.as_ref().is_some_and(|shared| shared.is_full())
     }

@@ -39,7 +39,7 @@ pub(super) struct Shared {
     met: OnceLock<Stop>,
     /// Whether the log says that no more files can be had.
     told_of_files: AtomicBool,
-    /// Whether a disk had no room for what was to be written.
+    /// Whether the last error that the guest was told of is that a disk has no room, and it wrote and made nothing since.
     full: AtomicBool,
 }
 

@@ -37,7 +37,7 @@ impl Sockets<'_> {
             code.is_some_and(|code| !matches!(code, ErrorCode::WouldBlock))
         };
         if answer.as_ref().err().is_some_and(failed) {
-            self.0.network.sought().refused = true;
+            self.0.network.sought().is_refused(false);
         }
         answer
     }
