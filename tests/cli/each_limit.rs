@@ -141,7 +141,9 @@ fn meeting(limit: Limit, servers: &Servers) -> Try {
             1,
             "echo",
             "{}",
-            Stopped(&["the skill consists of more than 1 instance, which is its limit"]),
+            Stopped(&[
+                "the skill consists of more than 1 instance while it was being instantiated, which is its limit",
+            ]),
         ),
         Limit::WallTime => behaviour(500, "wait_for_ever", "{}", TimeIsUp),
         Limit::Input => behaviour(
