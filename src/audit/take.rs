@@ -51,8 +51,8 @@ impl Chain {
             match Chain::resume(folder, number, head_file, process) {
                 Ok(Some(chain)) => return Ok(chain),
                 Ok(None) => tracing::warn!(
-                    chain = number,
-                    "a chain of the audit is damaged, and left as it is: `skillhost audit verify`"
+                    "chain {number} of the audit is damaged, and left as it is; `skillhost audit verify` says what is \
+                     wrong with it"
                 ),
                 Err(error) => return Err(error),
             }

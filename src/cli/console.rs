@@ -5,8 +5,11 @@ use std::io::{self, IsTerminal, Write};
 
 use anstyle::{AnsiColor, Style};
 use skillhost::text::printable;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
-use super::log::Printable;
+use super::log::{Printable, Warnings};
 use super::repeated::in_text;
 
 /// An error's label.
@@ -28,6 +31,9 @@ pub const DIM: Style = Style::new().dimmed();
 pub fn styled(style: Style, text: impl Display) -> String {
     format!("{style}{text}{style:#}")
 }
+
+/// What says that a chain of the audit is damaged.
+const AUDIT: &str = "skillhost::audit::take";
 
 /// How much is said, and to whom.
 #[derive(Debug, Clone, Copy)]
@@ -54,11 +60,11 @@ impl Console {
     }
 
     /// Shows the host's own log on standard error: the more of it the more often `-v` was given, and its warnings where
-    /// somebody is `served`, who does not see them.
+    /// somebody is `served`, who does not see them. That the audit is damaged is told by every command that writes it.
     pub fn follow_logs(self, served: bool) {
         let filter = match self.verbose {
-            0 if served && !self.quiet => "skillhost=warn",
-            0 => return,
+            0 if self.quiet => return,
+            0 => return self.warn_of(if served { "skillhost" } else { AUDIT }),
             1 => "skillhost=debug",
             2 => "skillhost=trace,info",
             // The engine's finest is hundreds of lines of addresses, and what clients send and are answered stands in
@@ -72,6 +78,17 @@ impl Console {
             .fmt_fields(Printable)
             .without_time()
             .init();
+    }
+
+    /// Says what this part of the host warns of.
+    fn warn_of(self, part: &str) {
+        let warnings = tracing_subscriber::fmt::layer()
+            .with_writer(io::stderr)
+            .with_ansi(self.stderr_terminal)
+            .fmt_fields(Printable)
+            .event_format(Warnings)
+            .with_filter(Targets::new().with_target(part, LevelFilter::WARN));
+        tracing_subscriber::registry().with(warnings).init();
     }
 
     /// How many columns of text standard output should have.

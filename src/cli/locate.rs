@@ -3,6 +3,7 @@
 use std::fs::{self, DirEntry};
 use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::Arc;
 
 use skillhost::skill::{Installed, LibraryError, Package, PackageError, SkillRef};
 use skillhost::{CompileSettings, Fault, LoadError, ResourceUsage};
@@ -38,7 +39,12 @@ enum Wanted {
 }
 
 /// What to do about a path that leads nowhere.
-const IS_IT_RIGHT: &str = "is the path right? It is taken from the folder that this runs in";
+fn is_it_right(path: &Path) -> &'static str {
+    match path.is_absolute() {
+        true => "is the path right?",
+        false => "is the path right? It is taken from the folder that this runs in",
+    }
+}
 
 /// Finds a skill. A path goes before a name, and a folder that holds no skill does not hide an
 /// installed one of its name.
@@ -97,12 +103,27 @@ fn find_for(wanted: Wanted, skill: &Path, session: &Session) -> anyhow::Result<L
             }
         }
         Ok(_) => {
-            return read(skill)
-                .map(by_path)
-                .map_err(|error| explain::package(error).into());
+            let package = read(skill).map_err(explain::package)?;
+            check_is_component(skill, &package)?;
+            return Ok(by_path(package));
         }
     };
     installed(wanted, skill, &reason, session)
+}
+
+/// Refuses a file that neither is a component nor is called as one is, such as a README beside it.
+fn check_is_component(file: &Path, package: &Package) -> Result<(), Complaint> {
+    let is_called_so = file.extension().is_some_and(|ending| ending == "wasm");
+    if is_called_so || package.component.starts_with(b"\0asm") {
+        return Ok(());
+    }
+    let message = format!(
+        "cannot load `{}`: it is not a WebAssembly component",
+        file.display()
+    );
+    Err(Complaint::not_loaded(message)
+        .spent(Fault::Skill, ResourceUsage::default())
+        .hint("name the folder of the skill, or its `.wasm` file"))
 }
 
 /// Refuses to build a source folder that only happens to have the name of an installed skill: building runs
@@ -159,7 +180,7 @@ fn installed(
     let hinted = |complaint: Complaint, similar: &[String], or_else| {
         let (similar, or_else) = match wanted {
             Wanted::Used => (similar, or_else),
-            Wanted::Installed => (&[][..], IS_IT_RIGHT),
+            Wanted::Installed => (&[][..], is_it_right(skill)),
         };
         let text = skill.to_str().filter(|_| wanted == Wanted::Used);
         match text.and_then(|text| explain::too_few_digits(text, &library)) {
@@ -182,7 +203,7 @@ fn installed(
             Some(text) => library.similar(text).map_err(explain::library)?,
             None => Vec::new(),
         };
-        return Err(hinted(complaint, &similar, IS_IT_RIGHT).into());
+        return Err(hinted(complaint, &similar, is_it_right(skill)).into());
     };
     match library.read(&reference, CompileSettings::default().max_component_bytes) {
         Ok(package) => Ok(Located {
@@ -252,9 +273,16 @@ pub fn explained(package: &Package) -> fn(&str, LoadError) -> Complaint {
 
 /// Builds a skill, and puts its component together with the texts in its source folder.
 fn from_source(folder: &Path, session: &Session) -> anyhow::Result<Package> {
+    // What is wrong with them is told before anybody waits for a build.
+    with_texts(&[][..], folder)?;
     let built = build::build(folder, session.console)?;
-    let in_folder = |file: &str| text(&folder.join(file));
     let component = read(&built).map_err(explain::package)?.component;
+    with_texts(component, folder)
+}
+
+/// A component with the texts that stand in the source folder.
+fn with_texts(component: impl Into<Arc<[u8]>>, folder: &Path) -> anyhow::Result<Package> {
+    let in_folder = |file: &str| text(&folder.join(file));
     let package = Package::from_parts(component, in_folder("skill.toml")?, in_folder("SKILL.md")?);
     let located = package.map(|package| Package {
         path: Some(folder.to_owned()),

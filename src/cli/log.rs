@@ -5,10 +5,40 @@ use std::fmt;
 
 use skillhost::text::printable;
 use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::field::{MakeVisitor, VisitFmt, VisitOutput};
 use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
 
-use super::console::DIM;
+use super::console::{DIM, ERROR, WARNING};
+
+/// Says the host's warnings as the command says its own.
+pub struct Warnings;
+
+impl<S, N> FormatEvent<S, N> for Warnings
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let (style, label) = match *event.metadata().level() {
+            Level::ERROR => (ERROR, "error"),
+            _ => (WARNING, "warning"),
+        };
+        match writer.has_ansi_escapes() {
+            true => write!(writer, "{style}{label}{style:#}: ")?,
+            false => write!(writer, "{label}: ")?,
+        }
+        context.format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
+}
 
 /// Writes fields as `tracing_subscriber` does, but for what nobody could see in them, which is shown as escapes.
 pub struct Printable;

@@ -273,6 +273,12 @@ fn typed(name: &str) -> anyhow::Result<Zeroizing<String>> {
             std::io::ErrorKind::InvalidData => explained(name, &SecretError::Characters),
             _ => Complaint::new(Exit::Host, format!("cannot read standard input: {error}")),
         })?;
+    if text.is_empty() {
+        let message = format!("nothing came from standard input for `{name}`");
+        return Err(Complaint::usage(message)
+            .hint("the program before the `|` gave nothing, or the file is empty")
+            .into());
+    }
     let value = text.strip_suffix('\n').unwrap_or(&text);
     let value = value.strip_suffix('\r').unwrap_or(value);
     Ok(Zeroizing::new(value.to_owned()))

@@ -1,5 +1,7 @@
 //! What is said beside clap's own words, or in their place: the arguments of a tool are no flags, the value of a secret
-//! is no argument, and short commands are alike, too.
+//! is no argument, short commands are alike, too, and some have another name elsewhere.
+
+mod meant;
 
 use std::error::Error as _;
 use std::ffi::OsString;
@@ -24,7 +26,7 @@ fn told(error: clap::Error, all: &mut Command, arguments: &[OsString]) -> clap::
         ErrorKind::UnknownArgument if of_worker(&error).is_some() => with_worker(error),
         ErrorKind::InvalidUtf8 => with_unreadable(error, all, arguments),
         ErrorKind::UnknownArgument => with_argument(error, all, arguments),
-        ErrorKind::ValueValidation => without_source(error),
+        ErrorKind::ValueValidation => once(without_source(error), all),
         _ => error,
     }
 }
@@ -152,15 +154,11 @@ fn cut(mut error: clap::Error, all: &mut Command, arguments: &[OsString]) -> cla
     error
 }
 
-/// With the commands that are but one slip away. clap compares letters that stand near one another, of which a short
-/// word has none.
+/// With the command that is called otherwise elsewhere, and those that are but one slip away. clap compares letters
+/// that stand near one another, of which a short word has none, and `uninstall` has those of `install`.
 fn with_similar(mut error: clap::Error, all: &mut Command, arguments: &[OsString]) -> clap::Error {
     let unknown = match error.get(ContextKind::InvalidSubcommand) {
-        Some(ContextValue::String(unknown))
-            if error.get(ContextKind::SuggestedSubcommand).is_none() =>
-        {
-            unknown.clone()
-        }
+        Some(ContextValue::String(unknown)) => unknown.clone(),
         _ => return error,
     };
     let before = arguments
@@ -169,6 +167,17 @@ fn with_similar(mut error: clap::Error, all: &mut Command, arguments: &[OsString
     let Some(command) = named(all, before) else {
         return error;
     };
+    let tip =
+        meant::called(command, &unknown).or_else(|| meant::skill(command, &unknown, arguments));
+    if let Some(tip) = tip {
+        error.remove(ContextKind::SuggestedSubcommand);
+        let tips = ContextValue::StyledStrs(vec![tip.into()]);
+        error.insert(ContextKind::Suggested, tips);
+        return error;
+    }
+    if error.get(ContextKind::SuggestedSubcommand).is_some() {
+        return error;
+    }
     let similar: Vec<String> = command
         .get_subcommands()
         .map(Command::get_name)
@@ -255,6 +264,58 @@ fn without_source(mut error: clap::Error) -> clap::Error {
     error
 }
 
+/// With what shows one of those that are listed, where one was named.
+fn with_one(
+    mut error: clap::Error,
+    unknown: &str,
+    all: &mut Command,
+    arguments: &[OsString],
+) -> clap::Error {
+    let list = named(all, arguments.iter()).and_then(|list| list.get_bin_name());
+    let path: Vec<String> = match list.and_then(|path| path.strip_suffix(" list")) {
+        Some(path) => path.split(' ').map(str::to_owned).collect(),
+        None => return error,
+    };
+    let parent = path
+        .iter()
+        .skip(1)
+        .try_fold(&*all, |command, name| command.find_subcommand(name));
+    let shows = parent.and_then(|parent| {
+        let mut names = ["show", "inspect"].into_iter();
+        names.find(|name| parent.find_subcommand(name).is_some())
+    });
+    if let Some(shows) = shows {
+        let (path, one) = (path.join(" "), shell_word(unknown));
+        let tip = format!("`{path} {shows} {one}` shows one of them");
+        let tips = ContextValue::StyledStrs(vec![tip.into()]);
+        error.insert(ContextKind::Suggested, tips);
+    }
+    error
+}
+
+/// With the value once, where what is wrong with it begins with it.
+fn once(error: clap::Error, all: &Command) -> clap::Error {
+    let (Some(ContextValue::String(argument)), Some(ContextValue::String(typed)), Some(why)) = (
+        error.get(ContextKind::InvalidArg),
+        error.get(ContextKind::InvalidValue),
+        error.source().map(ToString::to_string),
+    ) else {
+        return error;
+    };
+    let names_it = [format!("`{typed}` is "), format!("{typed} is ")]
+        .iter()
+        .any(|begins| why.starts_with(begins));
+    if !names_it || beginning(typed).is_some() {
+        return error;
+    }
+    let literal = all.get_styles().get_literal();
+    let message = format!(
+        "invalid value for '{literal}{argument}{literal:#}': {why}\n\n\
+         For more information, try '{literal}--help{literal:#}'.\n"
+    );
+    clap::Error::raw(error.kind(), message).with_cmd(all)
+}
+
 /// With a tip where what is not known may be an argument of a tool. A flag that is like it but for one slip stays what
 /// is proposed; another one does not.
 fn with_argument(mut error: clap::Error, all: &mut Command, arguments: &[OsString]) -> clap::Error {
@@ -262,6 +323,9 @@ fn with_argument(mut error: clap::Error, all: &mut Command, arguments: &[OsStrin
         Some(ContextValue::String(unknown)) => unknown.clone(),
         _ => return error,
     };
+    if !unknown.starts_with('-') && is_of(&error, " list ") {
+        return with_one(error, &unknown, all, arguments);
+    }
     let similar = match error.get(ContextKind::SuggestedArg) {
         Some(ContextValue::String(similar)) => Some(similar),
         _ => None,

@@ -120,8 +120,17 @@ pub fn display_bytes(bytes: u64) -> String {
 }
 
 /// Bytes for a person, not rounded, for who compares them: in a unit where half units of it make it up, else in the
-/// next smaller one. `64 MiB`, `1.5 KiB`, `1,025 KiB`, `1,048,575 B`.
+/// next smaller one; what is large and round in the units of ten in those. `64 MiB`, `1.5 KiB`, `1,025 KiB`,
+/// `1,048,575 B`, `10 TB`.
 pub fn exact_bytes(bytes: u64) -> String {
+    const GB: u64 = 1_000_000_000;
+    if bytes >= GB && bytes.is_multiple_of(GB) && !bytes.is_multiple_of(512 * MIB) {
+        let gigabytes = bytes / GB;
+        return match gigabytes.is_multiple_of(1_000) {
+            true => format!("{} TB", grouped(gigabytes / 1_000)),
+            false => format!("{} GB", grouped(gigabytes)),
+        };
+    }
     for (unit, size) in UNITS {
         if bytes >= size && bytes.is_multiple_of(size / 2) {
             let half = match bytes.is_multiple_of(size) {
@@ -292,6 +301,9 @@ mod tests {
             (MIB + KIB, "1,025 KiB"),
             (64 * MIB + 64 * KIB, "65,600 KiB"),
             (5 * 512 * MIB, "2.5 GiB"),
+            (1_000_000_000, "1 GB"),
+            (10_000_000_000_000, "10 TB"),
+            (1_500_000_000, "1,500,000,000 B"),
             (u64::MAX, "18,446,744,073,709,551,615 B"),
         ] {
             assert_eq!(exact_bytes(bytes), shown);

@@ -12,10 +12,11 @@ use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi_http::FieldMapError;
 
-use crate::execution::{Cause, Failure, Frame, Phase, RAISE_IT, Rejection, TO_RUN};
+use crate::execution::{Cause, Failure, Frame, Phase, Rejection, TO_RUN};
 use crate::limits::{Limit, Limits, display_bytes};
 use crate::sandbox::capability::TooMany;
 use crate::sandbox::contract::answer::TooManyAttachments;
+use crate::sandbox::exhausted::limit_failure;
 use crate::text::{first_line, named, printable, shortened};
 
 /// A stop of our own: travels through wasmtime as the error of a host function or limiter.
@@ -292,111 +293,6 @@ pub(super) fn timeout_during(limit: Limit, limits: &Limits, phase: Phase, during
     }
 }
 
-/// The failure for a limit that was met.
-pub(super) fn limit_failure(
-    limit: Limit,
-    allowed: u64,
-    requested: Option<u64>,
-    backtrace: Vec<Frame>,
-    phase: Phase,
-) -> Failure {
-    let value = limit.display(allowed);
-    let asked = requested.map(|requested| limit.display(requested));
-    let message = match (limit, asked) {
-        (Limit::Fuel, _) => format!("the skill used up its fuel of {value}"),
-        (Limit::Memory, Some(asked)) => {
-            format!("the skill needed {asked} of memory; its limit is {value}")
-        }
-        (Limit::TableElements, Some(asked)) => {
-            format!("the skill needed tables of {asked}; its limit is {value}")
-        }
-        (Limit::Stack, _) => format!("the skill used up its stack of {value}"),
-        (Limit::Instances, _) => {
-            format!("the skill consists of more than {value}, which is its limit")
-        }
-        (Limit::Handles, _) => {
-            format!("the skill held more than {value} at once, which is its limit")
-        }
-        (Limit::HostBytes, _) => {
-            format!(
-                "the skill handed the host more than {value}, or a list of more than 10,000 items, in one call, which \
-                 is its limit"
-            )
-        }
-        (Limit::Input, Some(asked)) => format!("the input has {asked}; the limit is {value}"),
-        (Limit::Output, Some(asked)) => {
-            format!("the skill answered with {asked}; its limit is {value}")
-        }
-        (Limit::Attachments, Some(asked)) => {
-            format!("the skill attached {asked}; its limit is {value}")
-        }
-        (Limit::Output | Limit::Attachments, None) => {
-            let part = match limit {
-                Limit::Output => "an output",
-                _ => "attachments",
-            };
-            format!("the skill answered with {part} of more than {value}, which is its limit")
-        }
-        (Limit::HttpFieldsBytes, _) => {
-            format!("the skill put more than {value} of header fields together, which is its limit")
-        }
-        (Limit::StorageKeys | Limit::StorageBytes, _) => {
-            format!("the skill wanted to keep more than {value}, which is its limit")
-        }
-        (Limit::StorageValueBytes, _) => {
-            format!("the skill wanted to keep a value of more than {value}, which is its limit")
-        }
-        (Limit::OpenFiles | Limit::Connections, _) => {
-            format!("the skill wanted more than {value} at once, which is its limit")
-        }
-        (Limit::CreatedFiles, _) => {
-            format!("the skill wanted to make more than {value}, which is its limit")
-        }
-        (Limit::WriteBytes, _) => {
-            format!("the skill wanted to write more than {value} to files, which is its limit")
-        }
-        (Limit::HttpRequestBytes, _) => {
-            format!("the skill's requests over HTTP came to more than {value}, which is its limit")
-        }
-        (Limit::HttpResponseBytes, _) => {
-            format!(
-                "the answers that the skill got over HTTP came to more than {value}, which is its limit"
-            )
-        }
-        (Limit::SocketSentBytes, _) => {
-            format!("the skill wanted to send more than {value} on sockets, which is its limit")
-        }
-        (Limit::SocketReadBytes, _) => {
-            format!("the skill received more than {value} on sockets, which is its limit")
-        }
-        // What they are met with says how much was needed, or they stop nothing in this way.
-        (Limit::Memory | Limit::TableElements | Limit::Input, None)
-        | (Limit::WallTime | Limit::Deadline, _)
-        | (Limit::Stdout | Limit::Stderr | Limit::Log | Limit::Progress, _) => {
-            format!("the skill met its {limit} limit of {value}")
-        }
-    };
-    let during = match phase {
-        Phase::Instantiation => ", while it was being instantiated",
-        _ => "",
-    };
-    let hint = match limit {
-        Limit::Stack => "the stack is set for the whole host, not for a request",
-        Limit::Input => "raise the input limit, or hand in less",
-        _ => RAISE_IT,
-    };
-    Failure::new(
-        Cause::ResourceExhausted {
-            limit,
-            allowed,
-            requested,
-            backtrace,
-        },
-        format!("{message}{during}"),
-    )
-    .hint(hint)
-}
-
 /// A limit that wasmtime itself watches over.
 fn met_limit(error: &wasmtime::Error) -> Option<Limit> {
     match error.downcast_ref::<Trap>() {
@@ -555,21 +451,6 @@ mod tests {
         assert_eq!(
             trap_name(Trap::IntegerDivisionByZero),
             "integer_division_by_zero"
-        );
-    }
-
-    #[test]
-    fn what_a_limit_says_reads_well() {
-        let failure = limit_failure(
-            Limit::Memory,
-            1 << 20,
-            Some(2 << 20),
-            Vec::new(),
-            Phase::Instantiation,
-        );
-        assert_eq!(
-            failure.message,
-            "the skill needed 2 MiB of memory; its limit is 1 MiB, while it was being instantiated"
         );
     }
 }

@@ -12,6 +12,7 @@ mod compilers;
 mod contract;
 mod disk;
 mod engine;
+mod exhausted;
 mod flight;
 mod footprint;
 mod fuel;

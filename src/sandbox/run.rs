@@ -16,6 +16,7 @@ use wasmtime::Store;
 use super::capability::{self, Around, Backing, Capabilities, Chatter, NotGranted};
 use super::classify::{self, Circumstances, Stop};
 use super::contract::{self, Component, wit};
+use super::exhausted;
 use super::flight::Flight;
 use super::interrupt::{Interruptible, MAX_SLICE};
 use super::panicked;
@@ -413,7 +414,7 @@ async fn within_time<T>(
 pub(crate) fn over_input(bytes: u64, limits: &Limits) -> Option<Failure> {
     let allowed = limits.input_bytes;
     (bytes > allowed).then(|| {
-        classify::limit_failure(
+        exhausted::limit_failure(
             Limit::Input,
             allowed,
             Some(bytes),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use toml::de::DeTable;
 
 use crate::grant::{
     ConfigKey, Declared, DeclaredDirectory, HttpGrant, MAX_ENTRIES, SecretGrant, SocketGrant,
@@ -93,7 +94,7 @@ impl std::str::FromStr for Manifest {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let raw: Raw = toml::from_str(text).map_err(|error| {
-            let mut message = error.to_string().trim_end().to_owned();
+            let mut message = placed(&error, text);
             // The author's words stand between the library's backticks, and end them by none of their own.
             // A key may have one as an escape.
             if text.contains(is_backtick) || text.contains('\\') {
@@ -129,6 +130,50 @@ impl std::str::FromStr for Manifest {
             limits: raw.limits,
         })
     }
+}
+
+/// What is wrong, behind the line and the table that it is in.
+fn placed(error: &toml::de::Error, text: &str) -> String {
+    let Some(at) = error.span().map(|span| span.start) else {
+        return error.message().to_owned();
+    };
+    let before = text.as_bytes().get(..at).unwrap_or(text.as_bytes());
+    let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+    let mut table = Vec::new();
+    if let Ok(root) = DeTable::parse(text) {
+        lead_to(root.get_ref(), at, &mut table);
+    }
+    let table = match table.is_empty() {
+        true => String::new(),
+        false => format!(", in [{}]", table.join(".")),
+    };
+    format!("line {line}{table}: {}", error.message())
+}
+
+/// How many tables within each other are looked into, and more than a manifest has.
+const DEEPEST: usize = 8;
+
+/// Collects the keys of the tables around a place of the text; whether it was found.
+fn lead_to(table: &DeTable<'_>, at: usize, keys: &mut Vec<String>) -> bool {
+    keys.len() < DEEPEST
+        && table.iter().any(|(key, value)| {
+            if key.span().contains(&at) {
+                return true;
+            }
+            let value_at = value.span().contains(&at);
+            let inner = value.get_ref();
+            let rows = inner.as_array().into_iter().flat_map(|rows| rows.iter());
+            let tables = inner
+                .as_table()
+                .into_iter()
+                .chain(rows.filter_map(|row| row.get_ref().as_table()));
+            keys.push(key.get_ref().clone().into_owned());
+            if tables.into_iter().any(|table| lead_to(table, at, keys)) {
+                return true;
+            }
+            keys.pop();
+            value_at
+        })
 }
 
 /// What the types do not say.
@@ -211,7 +256,13 @@ mod tests {
     #[test]
     fn mistakes_are_named_with_their_place() {
         assert!(error("[limits]\nmemory = 1").contains("unknown field `memory`"));
-        assert!(error("[limits]\nmemory = 1").contains("line 2"));
+        assert!(error("[limits]\nmemory = 1").starts_with("line 2, in [limits]: unknown field"));
+        assert!(error("grant = 3").starts_with("line 1: unknown field `grant`"));
+        assert!(error("grant = 3").ends_with("did you mean `grants`?"));
+        let row = error("\n[[grants.http]]\nurl = \"https://a.example\"");
+        assert!(row.starts_with("line 2, in [grants]:"), "{row}");
+        assert!(error("[config.n]\ntype = 3").starts_with("line 2, in [config.n]:"));
+        assert!(error("[limits\n").starts_with("line 1: "));
         assert!(error("[grants]\nenviroment = []").ends_with("did you mean `environment`?"));
         let of_the_host = error("[limits]\nstack_bytes = 1000");
         assert!(

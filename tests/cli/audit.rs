@@ -520,7 +520,7 @@ fn an_outcome_that_there_is_none_of_is_said() {
 exit: 2
 --- stdout
 --- stderr
-error: invalid value 'rejectd' for '--outcome <STATUS>': `rejectd` is no status; there are success, failed, timeout, cancelled, rejected, resource_exhausted
+error: invalid value for '--outcome <STATUS>': `rejectd` is no status; there are success, failed, timeout, cancelled, rejected, resource_exhausted
 
 For more information, try '--help'.
 
@@ -596,4 +596,22 @@ hint: it must be this user's alone: `chmod 700 [PLACE]/home/audit`
 
 "#]],
     );
+}
+
+/// Whoever runs a skill is told, in the command's own words and with what to do.
+#[test]
+fn a_chain_that_is_damaged_is_told_by_whatever_writes() {
+    let place = Place::with_behaviours();
+    place.run(ECHO);
+    fs::write(place.path("home/audit/0001.head"), "garbage").expect("it can be written");
+    let warning = "warning: chain 1 of the audit is damaged, and left as it is; `skillhost audit verify` says what is \
+                   wrong with it\n";
+    for said in [place.run(ECHO), place.run(["worker", "--until-empty"])] {
+        crate::harness::says(&said, &["exit: 0\n", warning]);
+        assert!(!said.contains("WARN"), "{said}");
+    }
+    let [skill, file, tool, rest @ ..] = ECHO;
+    let mut quiet = place.command([skill, file, tool, "--quiet"]);
+    let output = quiet.args(rest).output().expect("the command starts");
+    assert!(!place.said(&output).contains("damaged"));
 }

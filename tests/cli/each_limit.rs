@@ -126,7 +126,7 @@ fn meeting(limit: Limit, servers: &Servers) -> Try {
             8 << 20,
             "allocate",
             r#"{"bytes":50000000}"#,
-            Stopped(&["the skill needed ", " KiB of memory; its limit is 8 MiB\n"]),
+            Stopped(&["the skill needed ", " MiB) of memory; its limit is 8 MiB\n"]),
         ),
         Limit::TableElements => behaviour(
             1,
@@ -134,14 +134,16 @@ fn meeting(limit: Limit, servers: &Servers) -> Try {
             "{}",
             Stopped(&[
                 "the skill needed tables of ",
-                " elements; its limit is 1 element",
+                " elements while it was being instantiated; its limit is 1 element",
             ]),
         ),
         Limit::Instances => behaviour(
             1,
             "echo",
             "{}",
-            Stopped(&["the skill consists of more than 1 instance, which is its limit"]),
+            Stopped(&[
+                "the skill consists of more than 1 instance while it was being instantiated, which is its limit",
+            ]),
         ),
         Limit::WallTime => behaviour(500, "wait_for_ever", "{}", TimeIsUp),
         Limit::Input => behaviour(

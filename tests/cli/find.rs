@@ -280,11 +280,7 @@ fn a_manifest_with_a_mistake() {
 exit: 6
 --- stdout
 --- stderr
-error: `text-stats/skill.toml` cannot be used: TOML parse error at line 2, column 1
-      |
-    2 | memory = 1
-      | ^^^^^^
-    unknown field `memory`, expected one of `fuel`, `memory_bytes`, `table_elements`, `instances`, `wall_time_ms`, `input_bytes`, `output_bytes`, `attachment_bytes`, `stdout_bytes`, `stderr_bytes`, `log_bytes`, `progress_bytes`, `host_bytes`, `handles`, `open_files`, `created_files`, `write_bytes`, `connections`, `http_request_bytes`, `http_response_bytes`, `http_fields_bytes`, `socket_sent_bytes`, `socket_read_bytes`, `storage_keys`, `storage_bytes`, `storage_value_bytes`; did you mean `memory_bytes`?
+error: `text-stats/skill.toml` cannot be used: line 2, in [limits]: unknown field `memory`, expected one of `fuel`, `memory_bytes`, `table_elements`, `instances`, `wall_time_ms`, `input_bytes`, `output_bytes`, `attachment_bytes`, `stdout_bytes`, `stderr_bytes`, `log_bytes`, `progress_bytes`, `host_bytes`, `handles`, `open_files`, `created_files`, `write_bytes`, `connections`, `http_request_bytes`, `http_response_bytes`, `http_fields_bytes`, `socket_sent_bytes`, `socket_read_bytes`, `storage_keys`, `storage_bytes`, `storage_value_bytes`; did you mean `memory_bytes`?
 
 "#]],
     );

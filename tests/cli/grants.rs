@@ -293,7 +293,7 @@ fn a_grant_that_is_none() {
 exit: 2
 --- stdout
 --- stderr
-error: invalid value 'a:b:c' for '--dir <HOST[:GUEST][:ro|rw]>': `a:b:c` is not a directory grant: what stands last is no mode: it is `ro` or `rw`; write HOST, HOST:GUEST or HOST:GUEST:ro|rw
+error: invalid value for '--dir <HOST[:GUEST][:ro|rw]>': `a:b:c` is not a directory grant: what stands last is no mode: it is `ro` or `rw`; write HOST, HOST:GUEST or HOST:GUEST:ro|rw
 
 For more information, try '--help'.
 

@@ -195,3 +195,126 @@ fn a_full_disk_is_told_as_such() {
         }
     }
 }
+
+/// Who knows a command by another name is told what it is called here, and not what is spelt like it.
+#[test]
+fn what_is_called_otherwise_elsewhere_is_told() {
+    let place = Place::with_text_stats();
+    place.run(["install", "text-stats"]);
+    for (args, tip) in [
+        (
+            &["uninstall", "x"][..],
+            "it is called `skillhost remove` here",
+        ),
+        (&["ls"], "it is called `skillhost list` here"),
+        (&["exec", "x"], "it is called `skillhost run` here"),
+        (
+            &["tokens", "delete", "x"],
+            "it is called `skillhost tokens revoke` here",
+        ),
+        (
+            &["secrets", "show", "x"],
+            "no command shows the value of a secret; `skillhost secrets list` shows the names",
+        ),
+        (
+            &["list", "text-stats"],
+            "`skillhost inspect text-stats` shows one of them",
+        ),
+        (
+            &["jobs", "list", "3f2a"],
+            "`skillhost jobs show 3f2a` shows one of them",
+        ),
+        // Installed, a folder, and a file.
+        (
+            &["text-stats", "--arg", "text=a"],
+            "did you mean `skillhost run text-stats`?",
+        ),
+        (
+            &["./text-stats"],
+            "did you mean `skillhost run ./text-stats`?",
+        ),
+        (
+            &["text-stats/skill.wasm"],
+            "did you mean `skillhost run text-stats/skill.wasm`?",
+        ),
+    ] {
+        let mut command = place.command([]);
+        let output = command.args(args).output().expect("the command starts");
+        let said = place.said(&output);
+        says(&said, &["exit: 2\n", &format!("\n  tip: {tip}\n")]);
+        assert_eq!(said.matches("tip: ").count(), 1, "{said}");
+    }
+    let neither = place.run(["nothing-of-the-kind"]);
+    assert!(!neither.contains("tip: "), "{neither}");
+}
+
+#[test]
+fn an_argument_in_the_place_of_the_tool_is_told() {
+    let place = Place::with_text_stats();
+    let hint = "\nhint: an argument of a tool is given with `--arg 'text=to be or not'`\n";
+    for args in [
+        &["run", "text-stats", "to be or not"][..],
+        &["jobs", "submit", "text-stats", "to be or not"],
+    ] {
+        let mut command = place.command([]);
+        let output = command.args(args).output().expect("the command starts");
+        says(&place.said(&output), &["exit: 2\n", hint]);
+    }
+    let a_name = place.run(["run", "text-stats", "cuont"]);
+    assert!(!a_name.contains("--arg"), "{a_name}");
+}
+
+#[test]
+fn what_is_no_skill_is_told_with_what_is_to_be_named() {
+    let place = Place::new();
+    place.write("README.md", "# It is described here\n");
+    says(
+        &place.run(["install", "README.md"]),
+        &[
+            "exit: 6\n",
+            "error: cannot load `README.md`: it is not a WebAssembly component\n",
+            "hint: name the folder of the skill, or its `.wasm` file\n",
+        ],
+    );
+    says(
+        &place.run(["install", "/nope"]),
+        &["exit: 6\n", "hint: is the path right?\n"],
+    );
+    says(
+        &place.run(["install", "nope/there"]),
+        &["hint: is the path right? It is taken from the folder that this runs in\n"],
+    );
+}
+
+#[test]
+fn a_policy_that_only_says_where_secrets_come_from_grants_nothing() {
+    let place = Place::new();
+    place.write("policy.toml", "[secrets]\ntoken = \"env:TOKEN\"\n");
+    says(
+        &place.run(["policy", "show", "--policy", "policy.toml"]),
+        &[
+            "exit: 0\n",
+            "it grants nothing; it says where secrets come from\n",
+        ],
+    );
+}
+
+/// It is the host that opens a directory, before there is anything of the skill.
+#[test]
+fn a_directory_that_cannot_be_opened_within_the_limit_is_the_hosts_to_open() {
+    let place = Place::with_behaviours();
+    let folder = place.path("");
+    let mut command = place.command(["run", "behaviours.wasm", "echo", "--dir"]);
+    let output = command
+        .arg(&folder)
+        .args(["--limit", "open_files=0"])
+        .output()
+        .expect("the command starts");
+    says(
+        &place.said(&output),
+        &[
+            "exit: 4\n",
+            "error: what the skill is granted takes the host more than 0 open files, which is the skill's limit\n",
+        ],
+    );
+}

@@ -321,7 +321,6 @@ fn what_cannot_be_declared() {
         format!("[grants]\nenvironment = [{evil}]"),
         format!("[grants]\ndirectories = [{{ path = {evil}, mode = \"ro\" }}]"),
         format!("[grants]\nhttp = [{evil}]"),
-        format!("[grants]\nsecrets = [{evil}]"),
         format!("[config.{evil}]\ntype = \"string\""),
     ] {
         declares(&place, &manifest);
@@ -335,6 +334,11 @@ fn what_cannot_be_declared() {
             shown(&place, args, 6, &[(EVIL_SHOWN, 1)]);
         }
     }
+    // But for the grant of a secret: who writes no grant there may have written the secret.
+    declares(&place, &format!("[grants]\nsecrets = [{evil}]"));
+    let (code, said) = ended(&place, &["install", "evil"]);
+    assert_eq!(code, Some(6), "{said}");
+    assert!(!said.contains(EVIL_SHOWN), "{said}");
 }
 
 /// What a skill declares, and what an operator grants it, in what is said of a policy and written to an audit.

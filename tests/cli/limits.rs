@@ -39,7 +39,7 @@ fn memory() {
 exit: 4
 --- stdout
 --- stderr
-error: the skill needed 49,920 KiB of memory; its limit is 8 MiB
+error: the skill needed 49,920 KiB (48.8 MiB) of memory; its limit is 8 MiB
   in the skill, innermost first:
 hint: raise the limit with `--memory SIZE`, or give it less to do
 ✗ behaviours 1.2.3 · allocate · resource exhausted · [COST]
@@ -88,7 +88,7 @@ fn output() {
 exit: 4
 --- stdout
 --- stderr
-error: the skill answered with 5,000 B; its limit is 1 KiB
+error: the skill answered with 5,000 B (4.9 KiB); its limit is 1 KiB
 hint: raise the limit with `--output-limit SIZE`, or give it less to do
 ✗ behaviours 1.2.3 · answer_large · resource exhausted · [COST]
 
@@ -153,7 +153,7 @@ fn table_elements() {
 exit: 4
 --- stdout
 --- stderr
-error: the skill needed tables of 37 elements; its limit is 1 element, while it was being instantiated
+error: the skill needed tables of 37 elements while it was being instantiated; its limit is 1 element
 hint: raise the limit with `--limit table_elements=N`, or give it less to do
 ✗ behaviours 1.2.3 · echo · resource exhausted · [COST]
 
@@ -169,7 +169,7 @@ fn instances() {
 exit: 4
 --- stdout
 --- stderr
-error: the skill consists of more than 1 instance, which is its limit, while it was being instantiated
+error: the skill consists of more than 1 instance while it was being instantiated, which is its limit
 hint: raise the limit with `--limit instances=N`, or give it less to do
 ✗ behaviours 1.2.3 · echo · resource exhausted · [COST]
 
@@ -300,7 +300,7 @@ fn limits_that_are_none() {
 exit: 2
 --- stdout
 --- stderr
-error: invalid value 'lots' for '--memory <SIZE>': `lots` is not a size; write bytes or a unit, such as `64MiB`
+error: invalid value for '--memory <SIZE>': `lots` is not a size; write bytes or a unit, such as `64MiB`
 
 For more information, try '--help'.
 
@@ -312,7 +312,7 @@ For more information, try '--help'.
 exit: 2
 --- stdout
 --- stderr
-error: invalid value '2' for '--timeout <TIME>': `2` is not a duration; write a number and a unit, such as `500ms` or `2s`
+error: invalid value for '--timeout <TIME>': `2` is not a duration; write a number and a unit, such as `500ms` or `2s`
 
 For more information, try '--help'.
 
@@ -324,7 +324,7 @@ For more information, try '--help'.
 exit: 2
 --- stdout
 --- stderr
-error: invalid value 'much' for '--fuel <N>': `much` is not a count; write digits, or such as `5M`, with `k`, `M`, `G` or `T`
+error: invalid value for '--fuel <N>': `much` is not a count; write digits, or such as `5M`, with `k`, `M`, `G` or `T`
 
 For more information, try '--help'.
 
@@ -436,7 +436,7 @@ fn less_than_nothing() {
     ] {
         let said = place.run(["run", "nowhere.wasm", option, "-5"]);
         let begins =
-            format!("exit: 2\n--- stdout\n--- stderr\nerror: invalid value '-5' for '{option} <");
+            format!("exit: 2\n--- stdout\n--- stderr\nerror: invalid value for '{option} <");
         assert!(said.starts_with(&begins), "{said}");
         let wanted = format!(": `-5` is not a {what}; write ");
         assert!(said.contains(&wanted), "{said}");
@@ -519,8 +519,10 @@ fn what_is_negative_is_told_everywhere() {
         let said = place.said(&command.args(args).output().expect("it starts"));
         assert!(said.starts_with("exit: 2\n"), "{args:?}: {said}");
         let value = args[args.len() - 1];
+        // Once, in what is wrong with it, or before that.
+        let named = said.matches(value).count();
         assert!(
-            said.contains(&format!("invalid value '{value}'")),
+            said.contains("error: invalid value ") && named == 1,
             "{args:?}: {said}"
         );
         assert!(!said.contains("unexpected argument"), "{args:?}: {said}");

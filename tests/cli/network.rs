@@ -386,7 +386,7 @@ Declared by the skill, and not granted
 exit: 2
 --- stdout
 --- stderr
-error: invalid value 'example.com' for '--http <[METHODS ]URL>': `example.com` is not an HTTP grant: there is no scheme before the host; write [METHOD[,METHOD…] ]SCHEME://HOST[:PORT][/PATH], such as `GET https://example.com/api`
+error: invalid value for '--http <[METHODS ]URL>': `example.com` is not an HTTP grant: there is no scheme before the host; write [METHOD[,METHOD…] ]SCHEME://HOST[:PORT][/PATH], such as `GET https://example.com/api`
 
 For more information, try '--help'.
 
@@ -405,7 +405,7 @@ For more information, try '--help'.
 exit: 2
 --- stdout
 --- stderr
-error: invalid value 'tcp://localhost:80' for '--socket <tcp|udp://IP:PORT>': `tcp://localhost:80` is not a socket grant: a socket is granted by address, not by name; write tcp://IP:PORT or udp://IP:PORT, with an IPv6 address in brackets
+error: invalid value for '--socket <tcp|udp://IP:PORT>': `tcp://localhost:80` is not a socket grant: a socket is granted by address, not by name; write tcp://IP:PORT or udp://IP:PORT, with an IPv6 address in brackets
 
 For more information, try '--help'.
 
@@ -424,7 +424,7 @@ For more information, try '--help'.
 exit: 2
 --- stdout
 --- stderr
-error: invalid value '10.1.1.1/8' for '--address <IP[/BITS]>': `10.1.1.1/8` is not an address grant: it names a network by one of its hosts; the network is 10.0.0.0/8; write an IP address, or a network such as 10.1.0.0/16
+error: invalid value for '--address <IP[/BITS]>': `10.1.1.1/8` is not an address grant: it names a network by one of its hosts; the network is 10.0.0.0/8; write an IP address, or a network such as 10.1.0.0/16
 
 For more information, try '--help'.
 

@@ -271,7 +271,7 @@ For more information, try '--help'.
 exit: 2
 --- stdout
 --- stderr
-error: invalid value 'ten' for '--rate <N/TIME|none>': `ten` is no rate; write such as 10/1m, or none
+error: invalid value for '--rate <N/TIME|none>': `ten` is no rate; write such as 10/1m, or none
 
 For more information, try '--help'.
 
@@ -422,4 +422,21 @@ exit: 0
 
 "#]],
     );
+}
+
+/// The queue that is there from the start is known, also where another was made by a slip before.
+#[test]
+fn the_queue_that_is_always_there_is_known() {
+    let place = Place::new();
+    let paused = place.run(["queues", "pause", "default"]);
+    assert!(!paused.contains("hint: "), "{paused}");
+    let place = Place::new();
+    let close = "  hint: there was no queue of that name before; did you mean `default`?\n";
+    let first = place.run(["queues", "pause", "defualt"]);
+    assert!(first.contains(close), "{first}");
+    let resumed = place.run(["queues", "resume", "default"]);
+    assert!(!resumed.contains("hint: "), "{resumed}");
+    let again = place.run(["queues", "bound", "defuallt", "--concurrency", "2"]);
+    let both = "did you mean `default` or `defualt`?\n";
+    assert!(again.contains(both), "{again}");
 }

@@ -462,3 +462,20 @@ hint: write it as NAME=VALUE, without a blank around the `=`, which would be par
 "#]],
     );
 }
+
+/// An empty file is no value that is too short.
+#[test]
+fn nothing_on_standard_input_is_told_as_that() {
+    let place = Place::new();
+    check(
+        place.run_with_stdin(["secrets", "set", "token"], b""),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: nothing came from standard input for `token`
+hint: the program before the `|` gave nothing, or the file is empty
+
+"#]],
+    );
+}

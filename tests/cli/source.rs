@@ -223,3 +223,27 @@ hint: building a skill takes Rust: https://rustup.rs
 "#]],
     );
 }
+
+/// Nobody waits for a build that comes to nothing.
+#[test]
+fn what_is_wrong_with_its_texts_is_told_before_it_is_built() {
+    let place = Place::new();
+    place.write(
+        "broken/Cargo.toml",
+        "[package]\nname = \"broken\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\
+         [lib]\ncrate-type = [\"cdylib\"]\n[workspace]\n",
+    );
+    place.write("broken/src/lib.rs", "fn f() -> u8 { \"no\" }\n");
+    place.write("broken/skill.toml", "grant = 3\n");
+    check(
+        place.run(["run", "broken"]),
+        str![[r#"
+exit: 6
+--- stdout
+--- stderr
+error: `broken/skill.toml` cannot be used: line 1: unknown field `grant`, expected one of `grants`, `config`, `limits`; did you mean `grants`?
+hint: a skill.toml has the tables `grants`, `config` and `limits`, and nothing else
+
+"#]],
+    );
+}

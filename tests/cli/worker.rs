@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use snapbox::str;
 
-use crate::harness::{Place, check};
+use crate::harness::{Place, check, says};
 
 fn start<const N: usize>(place: &Place, args: [&str; N]) -> Child {
     place
@@ -345,4 +345,25 @@ fn a_broken_storage_stops_no_worker() {
     assert!(output.status.success(), "{}", place.said(&output));
     send(&worker, Signal::TERM);
     assert!(worker.wait().expect("it ends").success());
+}
+
+/// Without an attempt, too: who waits for it is to see what became of it.
+#[test]
+fn a_job_whose_deadline_passed_is_told_and_counted() {
+    let place = Place::with_text_stats();
+    place.run(["install", "text-stats"]);
+    submitted(
+        &place,
+        r#"{"skill": "text-stats", "input": {"text": "a"}, "deadline": "50ms"}"#,
+    );
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    let said = place.run(["worker", "--until-empty", "--concurrency", "1"]);
+    says(
+        &said,
+        &[
+            "exit: 0\n",
+            "\n✗ [JOB] text-stats count · dead · its deadline passed while it waited\n",
+            "0 attempts, 0 jobs completed, 1 died (`skillhost jobs dead list`)\n",
+        ],
+    );
 }

@@ -32,6 +32,30 @@ async fn everybody_is_the_operator_until_there_is_a_token() {
     server.end().await;
 }
 
+/// The first token shuts the door at once, whichever process makes it: that there is none is not kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_token_of_another_process_shuts_the_door_at_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = folder.path().join("queue.db");
+    let server = start(Wanted {
+        queue: Some(Queue::open(&database).expect("it opens")),
+        ..Wanted::default()
+    })
+    .await;
+    let client = server.client();
+    client.get("/v1/jobs").await.json();
+    let token = NewToken {
+        name: String::new(),
+        tenant: "acme".to_owned(),
+        scopes: [Scope::Jobs].into_iter().collect(),
+        expires_at: None,
+    };
+    let elsewhere = Tokens::new(Queue::open(&database).expect("it opens"));
+    elsewhere.create(token).await.expect("it can be made");
+    client.get("/v1/jobs").await.problem(401, "unauthorized");
+    server.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_closed_door_lets_nobody_in_without_a_token() {
     let server = start(Wanted {

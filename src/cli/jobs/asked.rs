@@ -103,11 +103,37 @@ fn check_callback(url: &str) -> Result<(), Complaint> {
     })
 }
 
+/// Refuses what would be over before it may start.
+fn check_due(
+    delay: Option<Duration>,
+    at: Option<DateTime<Utc>>,
+    deadline: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> Result<(), Complaint> {
+    let (flag, due) = match (delay, at) {
+        (Some(delay), _) => ("--delay", Moment::In(delay).from(now)),
+        (None, Some(at)) => ("--at", at),
+        (None, None) => return Ok(()),
+    };
+    match deadline {
+        Some(deadline) if deadline <= due => {
+            let message = format!(
+                "it would never run: `{flag}` puts it off until {}, and its `--deadline` is {}",
+                written(due),
+                written(deadline)
+            );
+            let hint = format!("give it a later `--deadline`, or an earlier `{flag}`");
+            Err(Complaint::usage(message).hint(hint))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl JobArgs {
     /// The job with all that.
     ///
     /// # Errors
-    /// Where a label is given twice, or nothing can be sent to the callback's URL.
+    /// Where it could never run, a label is given twice, or nothing can be sent to the callback's URL.
     pub fn apply(self, mut job: NewJob, now: DateTime<Utc>) -> Result<NewJob, Complaint> {
         use skillhost::queue::Mode;
         job.priority = self.priority.unwrap_or_default();
@@ -132,6 +158,7 @@ impl JobArgs {
             return Err(Complaint::usage(message)
                 .hint("write a time that is to come, or how long from now, such as 10m"));
         }
+        check_due(self.delay, self.at, job.deadline, now)?;
         job.tenant = self.tenant;
         job.user = self.user;
         job.caller = Some(user());

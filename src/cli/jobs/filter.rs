@@ -1,12 +1,15 @@
 //! Which jobs are meant.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
+use skillhost::Limits;
 use skillhost::queue::{Filter, Job, JobStatus, Kind, Queue};
-use skillhost::text::{named, printable};
+use skillhost::text::{closest, named, printable};
 
 use crate::cli::complaint::Complaint;
-use crate::cli::{explain, jobs::id};
+use crate::cli::{explain, jobs::id, units};
 
 /// What jobs are filtered by. All that are named must hold.
 #[derive(Debug, Clone, Default, Args)]
@@ -114,7 +117,7 @@ impl FilterArgs {
 /// are.
 ///
 /// # Errors
-/// Where the queue cannot be read.
+/// Where the cause is a misspelt one, or the queue cannot be read.
 pub async fn no_dead(queue: &Queue, filter: &FilterArgs) -> anyhow::Result<String> {
     let Some(cause) = &filter.cause else {
         return Ok(match filter.is_empty() {
@@ -124,6 +127,7 @@ pub async fn no_dead(queue: &Queue, filter: &FilterArgs) -> anyhow::Result<Strin
     };
     let statistics = queue.statistics(1).await.map_err(explain::queue)?;
     let causes = &statistics.dead_by_cause;
+    check_cause(cause, causes)?;
     if causes.is_empty() {
         return Ok("no dead jobs".to_owned());
     }
@@ -136,6 +140,44 @@ pub async fn no_dead(queue: &Queue, filter: &FilterArgs) -> anyhow::Result<Strin
         named(cause, 100),
         printable(&known.join(", "), false)
     ))
+}
+
+/// Causes that jobs die of, beside the limits.
+const CAUSES: [&str; 15] = [
+    "approval_expired",
+    "approval_refused",
+    "deadline",
+    "host_panic",
+    "invalid_input",
+    "invalid_output",
+    "no_host",
+    "over_ceiling",
+    "rejected",
+    "retryable_error",
+    "skill_error",
+    "timeout",
+    "trap",
+    "unknown_tool",
+    "worker_lost",
+];
+
+/// Refuses a cause that is a misspelling of one that jobs die of: who takes it for done that there are none would be
+/// wrong.
+fn check_cause(cause: &str, dead: &BTreeMap<String, u64>) -> Result<(), Complaint> {
+    let limits = units::limits(&Limits::default());
+    // Those that there are first: of two that are as close, one of them is meant.
+    let known: Vec<&str> = (dead.keys().map(String::as_str))
+        .chain(CAUSES)
+        .chain(limits.iter().map(|(name, _)| name.as_str()))
+        .collect();
+    match closest(cause, known.iter().copied()) {
+        Some(close) if !known.contains(&cause) => {
+            let message = format!("no job dies of the cause `{}`", named(cause, 100));
+            let hint = format!("did you mean `{}`?", printable(close, false));
+            Err(Complaint::usage(message).hint(hint))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Jobs that were named, or all that a filter holds for.

@@ -245,7 +245,7 @@ fn refused(
     all.extend(failure.denials.iter().map(|denial| denial.hint.clone()));
     all.extend(denied_in(failure, policy));
     let is_input = matches!(failure.cause, Cause::InvalidInput { .. });
-    if is_input {
+    if is_input || matches!(failure.cause, Cause::UnknownTool { .. }) {
         all.extend_from_slice(hints);
     }
     all.dedup();

@@ -76,7 +76,7 @@ pub fn watch(args: &WatchArgs, database: &DatabaseArgs, session: &Session) -> an
     })
 }
 
-/// Says so where nobody is there to do it.
+/// Says so where nobody is there to do it, and that whoever does not want to wait for somebody need not.
 ///
 /// # Errors
 /// Where the queue cannot be read.
@@ -85,7 +85,7 @@ pub async fn no_worker(queue: &Queue, session: &Session) -> anyhow::Result<()> {
     if statistics.active_workers == 0 {
         session
             .console
-            .warn("no worker is running; start one with `skillhost worker`");
+            .warn("no worker is running; start one with `skillhost worker`, or stop waiting with Ctrl-C: the job stays");
     }
     Ok(())
 }

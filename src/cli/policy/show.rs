@@ -236,6 +236,12 @@ fn all(
         let _ = write!(out, "\n{}", entry_text(name, entry, versions));
     }
     print(out)?;
+    let mut without_sources = policy;
+    without_sources.secrets.clear();
+    if without_sources == Policy::default() {
+        let what = "it grants nothing; it says where secrets come from";
+        session.console.note(what);
+    }
     Ok(Exit::Success)
 }
 

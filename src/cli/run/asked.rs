@@ -119,6 +119,9 @@ impl Asked {
         let mut request = ExecutionRequest::new(skill.digest(), Value::Object(input))
             .limits(self.limits)
             .grants(self.grants);
+        if let (Some(text), None, [only]) = (&self.tool, tool, tools.as_slice()) {
+            hints.extend(input::meant(text, only));
+        }
         // Named in the result, too, where the input does not fit.
         request.tool = tool.map(|tool| tool.name.clone()).or(self.tool);
         request.attachments = self.attachments;

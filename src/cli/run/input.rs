@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use skillhost::grant::shell_word;
+use skillhost::skill::Tool;
 use skillhost::text::{named, printable};
 
 use super::args::{Argument, ArgumentValue};
@@ -182,6 +183,28 @@ pub fn unknown(input: &Map<String, Value>, schema: &Value) -> Option<String> {
         more => format!(", and {more} more"),
     };
     Some(format!("its fields are: {}{more}", fields.join(", ")))
+}
+
+/// A hint where a text was typed in the place of the tool, and may be its argument: no tool has a name like that.
+pub fn meant(text: &str, tool: &Tool) -> Option<String> {
+    let of_name = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+    if text.chars().all(of_name) {
+        return None;
+    }
+    let schema = &tool.input_schema;
+    let known = schema.get("properties")?.as_object()?;
+    let required: Vec<&str> = list(schema, "required").filter_map(Value::as_str).collect();
+    let field = match required.as_slice() {
+        [only] => *only,
+        _ => known.keys().next().filter(|_| known.len() == 1)?.as_str(),
+    };
+    let argument = example(
+        &format!("{field}={text}"),
+        &format!("{}=TEXT", named(field, 100)),
+    );
+    Some(format!(
+        "an argument of a tool is given with `--arg {argument}`"
+    ))
 }
 
 /// The types that a schema takes, as far as it says so in a plain way.

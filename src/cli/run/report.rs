@@ -176,6 +176,10 @@ impl Report<'_> {
                     ));
                 }
             }
+            Cause::UnknownTool { .. } => {
+                hints.extend(failure.hint.clone());
+                hints.extend_from_slice(self.input_hints);
+            }
             Cause::SkillError {
                 retryable: true,
                 retry_after_ms: Some(milliseconds),

@@ -276,7 +276,7 @@ pub fn broken(error: WorkerError) -> Complaint {
     }
 }
 
-/// What became of one attempt.
+/// What became of one attempt, or of a job that died without one.
 fn line(settled: &Settled) -> String {
     let mark = match settled.status {
         JobStatus::Completed => styled(GOOD, "✓"),
@@ -298,7 +298,9 @@ fn line(settled: &Settled) -> String {
     if settled.attempt > 1 {
         parts.push(format!("attempt {}", settled.attempt));
     }
-    parts.push(units::duration(settled.took));
+    if settled.attempt > 0 {
+        parts.push(units::duration(settled.took));
+    }
     if let Some(message) = &settled.message {
         let cut: String = message.chars().take(200).collect();
         parts.push(cut);

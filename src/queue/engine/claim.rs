@@ -15,6 +15,7 @@ use super::super::time::Micros;
 use super::super::transition::{Trigger, transition};
 use super::absorb::{absorb, place};
 use super::catch_up;
+use super::tick::Died;
 
 /// How many queues are looked at, at a time.
 const QUEUES: usize = 64;
@@ -40,6 +41,8 @@ pub(crate) struct ClaimedRow {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Claimed {
     pub rows: Vec<ClaimedRow>,
+    /// Those that were next, and whose deadline had passed.
+    pub died: Vec<Died>,
     /// After which queue to begin the next time, so that they take turns.
     pub after: i64,
     /// Whether there may be more that was not looked at.
@@ -185,7 +188,7 @@ async fn round(
     if let Some(last) = chosen.picks.last() {
         claimed.after = last.scopes[0];
     }
-    let stale = start(rows, wanted.worker, &chosen.picks, &mut claimed.rows, now).await?;
+    let stale = start(rows, wanted.worker, &chosen.picks, claimed, now).await?;
     // What was not there to be started gives its room back.
     for pick in &stale {
         for scope in pick.scopes {
@@ -387,7 +390,7 @@ async fn start(
     rows: &mut dyn Rows,
     worker: Uuid,
     picks: &[Pick],
-    claimed: &mut Vec<ClaimedRow>,
+    claimed: &mut Claimed,
     now: Micros,
 ) -> Result<Vec<Pick>> {
     let seqs: Vec<i64> = picks.iter().map(|pick| pick.head.seq).collect();
@@ -456,7 +459,7 @@ async fn start(
             data: String::new(),
         });
         changed.push(row.clone());
-        claimed.push(ClaimedRow { row, body, waited });
+        claimed.rows.push(ClaimedRow { row, body, waited });
     }
     for (scope, by) in running {
         shared.tally.add(Counter::Running(scope), by);
@@ -467,6 +470,10 @@ async fn start(
         .into_iter()
         .filter(|row| row.status.is_terminal())
         .collect();
+    claimed.died.extend(expired.iter().map(|row| Died {
+        job: row.id,
+        expired: true,
+    }));
     super::settle::release(rows, &expired, now).await?;
     absorb(rows, shared, now).await?;
     Ok(stale)

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use super::super::job::JobStatus;
 use super::super::outcome::{APPROVAL_NEEDED, WORKER_LOST};
 use super::super::retry::{Retry, RetryPolicy};
 use super::super::store::{Flags, Result, Row, Rows, Shared};
@@ -17,14 +18,22 @@ use super::{absorb, catch_up};
 const BATCH: usize = 512;
 
 /// What a tick did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Ticked {
     /// Jobs that were taken from dead workers.
     pub rescued: usize,
-    /// Jobs whose deadline passed while they waited.
-    pub expired: usize,
+    /// Jobs that died of it.
+    pub died: Vec<Died>,
     /// Whether there may be more of either.
     pub more: bool,
+}
+
+/// A job that died without an attempt of whoever found it dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Died {
+    pub job: Uuid,
+    /// Whether its deadline passed while it waited, rather than that its worker died.
+    pub expired: bool,
 }
 
 /// Puts jobs of dead workers through the state machine, and ends those whose deadline passed.
@@ -34,7 +43,7 @@ pub(crate) async fn tick(rows: &mut dyn Rows, now: Micros) -> Result<Ticked> {
     super::fire::fire(rows, now).await?;
     let mut done = Ticked::default();
     for worker in rows.expired_workers(now).await? {
-        done.rescued += rescue(rows, worker, BATCH - done.rescued, now).await?;
+        done.rescued += rescue(rows, worker, BATCH - done.rescued, &mut done.died, now).await?;
         if done.rescued >= BATCH {
             done.more = true;
             break;
@@ -47,7 +56,7 @@ pub(crate) async fn tick(rows: &mut dyn Rows, now: Micros) -> Result<Ticked> {
         .filter(|row| row.cause.as_deref() == Some(APPROVAL_NEEDED))
         .map(|row| row.id)
         .collect();
-    done.expired = expire(rows, overdue, now).await?;
+    done.died.extend(expire(rows, overdue, now).await?);
     for job in asked {
         super::approve::withdraw(rows, job, now).await?;
     }
@@ -60,11 +69,12 @@ pub(crate) async fn rescue(
     rows: &mut dyn Rows,
     worker: Uuid,
     most: usize,
+    died: &mut Vec<Died>,
     now: Micros,
 ) -> Result<usize> {
     let lost = rows.jobs_of(worker, most).await?;
     let count = lost.len();
-    lose(rows, lost, now).await?;
+    lose(rows, lost, died, now).await?;
     if count < most {
         rows.remove_worker(worker).await?;
     }
@@ -72,22 +82,27 @@ pub(crate) async fn rescue(
 }
 
 /// Takes jobs from a worker that has them by the store's account and not by its own: it was not told
-/// that it got them, or could not write down how they ended. Gives how many.
+/// that it got them, or could not write down how they ended.
 pub(crate) async fn take_strays(
     rows: &mut dyn Rows,
     worker: Uuid,
     known: &HashSet<(i64, i64)>,
+    done: &mut Ticked,
     now: Micros,
-) -> Result<usize> {
+) -> Result<()> {
     let mut strays = rows.jobs_of(worker, known.len() + BATCH).await?;
     strays.retain(|row| !known.contains(&(row.seq, row.fence)));
-    let count = strays.len();
-    lose(rows, strays, now).await?;
-    Ok(count)
+    done.rescued += strays.len();
+    lose(rows, strays, &mut done.died, now).await
 }
 
 /// Puts jobs through the state machine whose attempt nobody will settle.
-async fn lose(rows: &mut dyn Rows, lost: Vec<Row>, now: Micros) -> Result<()> {
+async fn lose(
+    rows: &mut dyn Rows,
+    lost: Vec<Row>,
+    died: &mut Vec<Died>,
+    now: Micros,
+) -> Result<()> {
     let seqs: Vec<i64> = lost.iter().map(|row| row.seq).collect();
     let bodies: HashMap<i64, _> = rows.bodies(&seqs).await?.into_iter().collect();
     // Of what it last had: an earlier attempt may have been another version's.
@@ -116,7 +131,8 @@ async fn lose(rows: &mut dyn Rows, lost: Vec<Row>, now: Micros) -> Result<()> {
             "failure".to_owned(),
             json!({"message": "its worker died, or lost touch with the queue"}),
         );
-        writes.end(
+        let job = row.id;
+        let status = writes.end(
             row,
             trigger,
             WORKER_LOST,
@@ -124,6 +140,10 @@ async fn lose(rows: &mut dyn Rows, lost: Vec<Row>, now: Micros) -> Result<()> {
             None,
             now,
         )?;
+        if status == JobStatus::Dead {
+            let expired = false;
+            died.push(Died { job, expired });
+        }
     }
     writes.write(rows, now).await
 }
@@ -132,11 +152,13 @@ async fn lose(rows: &mut dyn Rows, lost: Vec<Row>, now: Micros) -> Result<()> {
 /// down, are taken from it.
 pub(crate) async fn leave(rows: &mut dyn Rows, worker: Uuid, now: Micros) -> Result<()> {
     catch_up(rows, now).await?;
-    while rescue(rows, worker, BATCH, now).await? >= BATCH {}
+    // It tells of nothing any more.
+    let mut died = Vec::new();
+    while rescue(rows, worker, BATCH, &mut died, now).await? >= BATCH {}
     Ok(())
 }
 
-async fn expire(rows: &mut dyn Rows, overdue: Vec<Row>, now: Micros) -> Result<usize> {
+async fn expire(rows: &mut dyn Rows, overdue: Vec<Row>, now: Micros) -> Result<Vec<Died>> {
     let mut shared = Shared::default();
     let mut changed = Vec::with_capacity(overdue.len());
     for mut row in overdue {
@@ -152,10 +174,14 @@ async fn expire(rows: &mut dyn Rows, overdue: Vec<Row>, now: Micros) -> Result<u
         changed.push(row);
     }
     if changed.is_empty() {
-        return Ok(0);
+        return Ok(Vec::new());
     }
     rows.update_jobs(&changed).await?;
     release(rows, &changed, now).await?;
     absorb(rows, shared, now).await?;
-    Ok(changed.len())
+    let died = changed.iter().map(|row| Died {
+        job: row.id,
+        expired: true,
+    });
+    Ok(died.collect())
 }

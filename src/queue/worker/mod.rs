@@ -71,7 +71,7 @@ struct Settings {
 type OnSettled = Arc<dyn Fn(&Settled) + Send + Sync>;
 type OnStopping = Arc<dyn Fn(usize) + Send + Sync>;
 
-/// An attempt that a worker brought to its end.
+/// An attempt that a worker brought to its end, or a job that it found dead.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settled {
     /// The job.
@@ -80,9 +80,10 @@ pub struct Settled {
     pub skill: String,
     /// Its tool, where one is named.
     pub tool: Option<String>,
-    /// Which attempt it was, counted from 1.
+    /// Which attempt it was, counted from 1; 0 where the job died without one of this worker, such as of its deadline.
     pub attempt: u32,
-    /// How the attempt ended, as [`Attempt::status`](super::Attempt::status).
+    /// How the attempt ended, as [`Attempt::status`](super::Attempt::status); `expired` where the job's deadline had
+    /// passed while it waited, `lost` where its worker died.
     pub ended: &'static str,
     /// Where the job stands now.
     pub status: JobStatus,
@@ -277,7 +278,7 @@ pub struct Done {
     pub settled: u64,
     /// Of these, jobs that completed.
     pub completed: u64,
-    /// Of these, jobs that died.
+    /// Jobs that died: of these, or without an attempt of this worker, such as of their deadline.
     pub died: u64,
     /// Of these, those that another attempt follows: a job may have had several.
     pub retried: u64,

@@ -1,5 +1,7 @@
 //! The loop of a worker.
 
+mod died;
+
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::pin::pin;
@@ -24,7 +26,7 @@ use super::super::store::WorkerRow;
 use super::super::time::{micros, span};
 use super::attempt::{Bench, Performed, RELEASED};
 use super::reports::Reports;
-use super::settle::{Ended, Written, settle};
+use super::settle::{Ended, Written, message, settle};
 use super::{Done, Settings, Settled, WorkerError};
 
 /// How often to look for work where nobody tells of any.
@@ -275,13 +277,19 @@ impl Loop {
             }
             claimed => claimed?,
         };
-        let Claimed { rows, after, more } = claimed;
+        let Claimed {
+            rows,
+            died,
+            after,
+            more,
+        } = claimed;
         let count = rows.len();
         self.plenty = count == most;
         (self.after, self.more) = (after, more);
         for claimed in rows {
             self.start(claimed);
         }
+        self.died(&died).await;
         Ok(Some(count))
     }
 
@@ -457,12 +465,15 @@ impl Loop {
                     let ours = rows.renew(id, now.saturating_add(lease)).await?;
                     let mut ticked = tick(rows, now).await?;
                     if ours {
-                        ticked.rescued += take_strays(rows, id, &known, now).await?;
+                        take_strays(rows, id, &known, &mut ticked, now).await?;
                     }
                     Ok((ours, ticked))
                 })
             })
             .await;
+        if let Ok((_, ticked)) = &beat {
+            self.died(&ticked.died).await;
+        }
         match beat {
             Ok((true, Ticked { more, rescued, .. })) => {
                 self.look |= more || rescued > 0;
@@ -577,12 +588,6 @@ impl Loop {
             }
         }
     }
-}
-
-/// What went wrong, by the details of an attempt.
-fn message(details: &str) -> Option<String> {
-    let details: serde_json::Value = serde_json::from_str(details).ok()?;
-    Some(details.get("failure")?.get("message")?.as_str()?.to_owned())
 }
 
 fn every(period: Duration) -> tokio::time::Interval {

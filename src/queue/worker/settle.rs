@@ -28,6 +28,12 @@ pub(super) struct Written {
     pub settled: Vec<Result<JobStatus, QueueError>>,
 }
 
+/// What went wrong, by the details of an attempt.
+pub(super) fn message(details: &str) -> Option<String> {
+    let details: serde_json::Value = serde_json::from_str(details).ok()?;
+    Some(details.get("failure")?.get("message")?.as_str()?.to_owned())
+}
+
 /// Settles attempts, however long it takes until that can be written.
 pub(super) async fn settle(
     queue: &Queue,

@@ -109,7 +109,7 @@ async fn tell(wanted: Wanted, mut notes: mpsc::Receiver<Note>, peer: Peer<RoleSe
                 };
                 // The protocol wants each to be more than the one before, and none is more than all.
                 last = match percent {
-                    Some(percent) if percent > last => percent.min(NEARLY_ALL),
+                    Some(percent) if percent.min(NEARLY_ALL) > last => percent.min(NEARLY_ALL),
                     _ => last + (100.0 - last) / 1e6,
                 };
                 let mut note =

@@ -3,7 +3,8 @@
 //! A token is a public id and 256 random bits. Only the SHA-256 of the whole is kept, beside the jobs in
 //! the queue's database: so every process that shares the queue knows the same tokens. What was looked
 //! up holds for a second, and a token that is revoked opens nothing after that. One that was made meanwhile, by
-//! whichever process, is known within 50 ms.
+//! whichever process, is known within 50 ms. That there is none at all is not kept: whoever makes the first shuts the
+//! door for all others at once.
 
 mod text;
 
@@ -204,7 +205,17 @@ impl Tokens {
     /// # Errors
     /// Where the store cannot be read.
     pub async fn exist(&self) -> Result<bool, QueueError> {
-        Ok(!self.by_id().await?.is_empty())
+        if !self.by_id().await?.is_empty() {
+            return Ok(true);
+        }
+        // One reads for all who came before it began.
+        let asked = Instant::now();
+        let _alone = self.inner.reading.lock().await;
+        let by_id = match self.fresh(|read| read > asked) {
+            Some(by_id) => by_id,
+            None => self.read().await?,
+        };
+        Ok(!by_id.is_empty())
     }
 
     /// Whether there is a token that lets somebody in now.

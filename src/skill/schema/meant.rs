@@ -44,7 +44,7 @@ impl fmt::Display for UnknownTag<'_> {
                 _ if at + 1 == named.len() && more == 0 => " or ",
                 _ => ", ",
             };
-            write!(f, "{before}{tag}")?;
+            write!(f, "{before}{}", said_of(tag, 60))?;
         }
         if more > 0 {
             write!(f, " or {more} others")?;
@@ -55,6 +55,18 @@ impl fmt::Display for UnknownTag<'_> {
             None => Ok(()),
         }
     }
+}
+
+/// What is said of a value that is none of an enum's.
+pub(super) fn not_among(given: &Value, options: &Value) -> Option<String> {
+    let known: Vec<&Value> = options.as_array()?.iter().collect();
+    let place = &Location::new();
+    let tag = UnknownTag {
+        place,
+        given,
+        known,
+    };
+    Some(tag.to_string())
 }
 
 /// What is wrong by the alternative that was meant, where an error is about alternatives and that can be told.

@@ -11,6 +11,7 @@ mod interrupt;
 mod meant;
 mod pattern;
 mod place;
+mod said;
 mod unique;
 
 use std::fmt;
@@ -25,6 +26,7 @@ use cost::Graph;
 use interrupt::Look;
 use meant::{Wrong, meant};
 use pattern::Patterns;
+use said::said_of_error;
 use unique::Unique;
 
 /// The largest schema, in bytes of its JSON text.
@@ -157,19 +159,6 @@ impl Mismatch {
                 keys: Keys::Fine,
             },
         }
-    }
-}
-
-/// What the library says is wrong, but where it would show a part of the schema: that has keywords of ours in it.
-fn said_of_error(error: &jsonschema::ValidationError<'_>) -> String {
-    match error.kind() {
-        jsonschema::error::ValidationErrorKind::Not { .. } => {
-            format!(
-                "{} is what the schema excludes",
-                said_of(error.instance(), 200)
-            )
-        }
-        _ => said_of(error, 300),
     }
 }
 

@@ -197,10 +197,11 @@ no dead jobs that were not replayed before; `--again` takes those, too
         check(
             said,
             str![[r#"
-exit: 0
+exit: 2
 --- stdout
 --- stderr
-no dead jobs of the cause `fuell`; those that there are died of: fuel
+error: no job dies of the cause `fuell`
+hint: did you mean `fuel`?
 
 "#]],
         );
@@ -307,4 +308,31 @@ fn what_was_replaced_can_be_replayed_as_it_ran() {
     work(&place);
     let stats = json(&place, ["jobs", "stats", "--json"]);
     assert_eq!(stats["by_status"]["completed"], 1, "{stats}");
+}
+
+/// Who takes a misspelling for none would leave them dead.
+#[test]
+fn a_cause_that_is_misspelt_is_refused() {
+    let place = installed();
+    let misspelt = |args: &[&str]| {
+        let mut command = place.command(["jobs", "dead"]);
+        let output = command.args(args).output().expect("the command starts");
+        place.said(&output)
+    };
+    for command in ["replay", "discard"] {
+        check(
+            misspelt(&[command, "--all", "--cause", "fule"]),
+            str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: no job dies of the cause `fule`
+hint: did you mean `fuel`?
+
+"#]],
+        );
+        // One that none died of is no mistake.
+        let none = misspelt(&[command, "--all", "--cause", "deadline"]);
+        assert!(none.starts_with("exit: 0\n"), "{none}");
+    }
 }

@@ -90,7 +90,7 @@ hint: the skill's skill.toml declares no http: leave it out, or add `http = ["ht
 exit: 2
 --- stdout
 --- stderr
-error: invalid value 'urgent' for '--priority <PRIORITY>': `urgent` is no priority; there are low, normal, high, critical
+error: invalid value for '--priority <PRIORITY>': `urgent` is no priority; there are low, normal, high, critical
 
 For more information, try '--help'.
 
@@ -437,4 +437,32 @@ hint: write a time that is to come, or how long from now, such as 10m
     );
     let jobs = json(&place, ["jobs", "list", "--json"]);
     assert_eq!(jobs, serde_json::json!([]));
+}
+
+#[test]
+fn a_job_that_is_put_off_past_its_deadline_is_refused() {
+    let place = installed();
+    let late = |flag: &str, due: &str, deadline: &str| {
+        let mut command = place.command(["jobs", "submit", "text-stats", "--arg", "text=a"]);
+        command.args([flag, due, "--deadline", deadline]);
+        place.said(&command.output().expect("the command starts"))
+    };
+    check(
+        late("--delay", "5s", "1s"),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: it would never run: `--delay` puts it off until [TIME], and its `--deadline` is [TIME]
+hint: give it a later `--deadline`, or an earlier `--delay`
+
+"#]],
+    );
+    let at = late("--at", "2999-01-01T00:00:00Z", "10m");
+    assert!(
+        at.starts_with("exit: 2\n") && at.contains("`--at` puts it off"),
+        "{at}"
+    );
+    let fits = late("--delay", "1s", "10m");
+    assert!(fits.starts_with("exit: 0\n"), "{fits}");
 }

@@ -36,7 +36,7 @@ fn who_watches_a_job_that_nobody_does_is_told_so() {
     assert!(stands.ends_with(" is pending"), "{said:?}");
     assert_eq!(
         nobody,
-        "warning: no worker is running; start one with `skillhost worker`"
+        "warning: no worker is running; start one with `skillhost worker`, or stop waiting with Ctrl-C: the job stays"
     );
 }
 

@@ -1,6 +1,6 @@
 //! What becomes of attempts that fail.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -310,6 +310,22 @@ async fn a_deadline_passes_in_the_queue(place: Place) {
         assert_eq!(job.attempts, 0);
     }
     working.stop().await.unwrap();
+    // What a worker finds so is counted and told of, though it was no attempt.
+    let deadline = place.queue.now() + chrono::Duration::seconds(10);
+    let late = place.submit(good().deadline(deadline)).await;
+    place.clock.advance(Duration::from_secs(10));
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let hear = told.clone();
+    let worker = place.worker().on_settled(move |settled| {
+        let told = (settled.job, settled.attempt, settled.ended, settled.status);
+        hear.lock().unwrap().push(told);
+    });
+    let done = place.work(worker).await;
+    assert_eq!((done.settled, done.died), (0, 1));
+    assert_eq!(
+        *told.lock().unwrap(),
+        [(late, 0, "expired", JobStatus::Dead)]
+    );
 }
 
 async fn who_has_no_handler_leaves_it_to_others_for_a_day(place: Place) {

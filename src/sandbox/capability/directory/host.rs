@@ -518,7 +518,8 @@ impl types::HostDescriptor for State {
         flags: PathFlags,
         path: String,
     ) -> FsResult<types::MetadataHashValue> {
-        let metadata = within(self.leading(&handle, &[&path])?, path, metadata_at(flags)).await?;
+        let metadata = within(self.looking(&handle, &path)?, path, metadata_at(flags)).await?;
+        self.network.sought().found();
         Ok(hash(&metadata))
     }
 }
