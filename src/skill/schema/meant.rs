@@ -29,6 +29,8 @@ pub(super) struct UnknownTag<'e> {
 
 /// How many errors are looked at, as each is compared with all others.
 const MOST_ERRORS: usize = 1_000;
+/// Among how many tags the one is looked for that may have been meant.
+const MOST_COMPARED: usize = 1_000;
 /// How many tags are named.
 const MOST_NAMED: usize = 12;
 
@@ -49,7 +51,9 @@ impl fmt::Display for UnknownTag<'_> {
         if more > 0 {
             write!(f, " or {more} others")?;
         }
-        let names = self.known.iter().filter_map(|tag| tag.as_str());
+        // A skill's schema may have any number.
+        let names = self.known.iter().take(MOST_COMPARED);
+        let names = names.filter_map(|tag| tag.as_str());
         match closest(self.given.as_str().unwrap_or_default(), names) {
             Some(close) => write!(f, "; did you mean \"{close}\"?"),
             None => Ok(()),
