@@ -38,6 +38,7 @@ mod approval;
 mod question;
 
 mod notify;
+mod progress_token;
 
 mod call;
 

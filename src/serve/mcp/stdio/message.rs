@@ -4,7 +4,7 @@ use rmcp::model::{ClientJsonRpcMessage, RequestId};
 use rmcp::{ErrorData, model::ErrorCode};
 use serde_json::{Map, Value};
 
-use super::super::message::has_short_token;
+use super::super::progress_token::has_short_token;
 use super::lines::{Glance, Waits};
 use crate::json::{self, ParseError};
 
