@@ -143,16 +143,21 @@ pub async fn no_dead(queue: &Queue, filter: &FilterArgs) -> anyhow::Result<Strin
 }
 
 /// Causes that jobs die of, beside the limits.
-const CAUSES: [&str; 15] = [
+const CAUSES: [&str; 20] = [
     "approval_expired",
     "approval_refused",
+    "cut_short",
     "deadline",
+    "host_error",
     "host_panic",
+    "host_unavailable",
     "invalid_input",
     "invalid_output",
     "no_host",
+    "not_loaded",
     "over_ceiling",
     "rejected",
+    "result_too_large",
     "retryable_error",
     "skill_error",
     "timeout",

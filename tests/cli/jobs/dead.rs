@@ -319,6 +319,17 @@ fn a_cause_that_is_misspelt_is_refused() {
         let output = command.args(args).output().expect("the command starts");
         place.said(&output)
     };
+    // What a job can die of is none, though it is like another.
+    for cause in [
+        "cut_short",
+        "host_error",
+        "host_unavailable",
+        "not_loaded",
+        "result_too_large",
+    ] {
+        let said = misspelt(&["list", "--cause", cause]);
+        assert!(said.starts_with("exit: 0\n"), "{said}");
+    }
     for command in ["replay", "discard"] {
         check(
             misspelt(&[command, "--all", "--cause", "fule"]),

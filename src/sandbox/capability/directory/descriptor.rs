@@ -332,14 +332,10 @@ impl Directory {
     /// The same of what fails in more ways than one.
     pub fn counting(&self, make: impl FnOnce() -> Result<(), Fault>) -> Result<(), Fault> {
         self.origin.shared.create()?;
-        match make() {
-            Ok(()) => self.origin.shared.had_room(),
-            Err(fault) => {
-                self.origin.shared.not_created();
-                return Err(fault);
-            }
-        }
-        Ok(())
+        let shared = &self.origin.shared;
+        make()
+            .inspect(|()| shared.had_room())
+            .inspect_err(|_| shared.not_created())
     }
 }
 
