@@ -73,8 +73,9 @@ impl Console {
         };
         tracing_subscriber::fmt()
             .with_env_filter(filter)
-            .with_writer(io::stderr)
-            .with_ansi(self.stderr_terminal)
+            .with_writer(stderr)
+            // Where they are not wanted, they are left out on the way.
+            .with_ansi(true)
             .fmt_fields(Printable)
             .without_time()
             .init();
@@ -83,8 +84,9 @@ impl Console {
     /// Says what this part of the host warns of.
     fn warn_of(self, part: &str) {
         let warnings = tracing_subscriber::fmt::layer()
-            .with_writer(io::stderr)
-            .with_ansi(self.stderr_terminal)
+            .with_writer(stderr)
+            // Where they are not wanted, they are left out on the way.
+            .with_ansi(true)
             .fmt_fields(Printable)
             .event_format(Warnings)
             .with_filter(Targets::new().with_target(part, LevelFilter::WARN));
@@ -116,6 +118,10 @@ impl Console {
             say(format_args!("{}: {line}", styled(WARNING, "warning")));
         }
     }
+}
+
+fn stderr() -> impl io::Write {
+    anstream::stderr()
 }
 
 /// A line on standard error. Nobody can be told where it cannot be written, so then it is lost.

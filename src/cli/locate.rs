@@ -1,6 +1,6 @@
 //! From what was typed for `<SKILL>` to the bytes of a skill.
 
-use std::fs::{self, DirEntry};
+use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
@@ -237,7 +237,7 @@ fn meant(skill: &Path, similar: &[String]) -> Vec<String> {
         .to_str()
         .is_none_or(|text| text.contains(['/', '.']) && !text.contains('@'));
     if (is_path || similar.is_empty())
-        && let Some(path) = beside(skill, may_be_skill)
+        && let Some(path) = beside(skill, |entry| may_be_skill(&entry.path()))
     {
         return vec![path.display().to_string()];
     }
@@ -245,11 +245,10 @@ fn meant(skill: &Path, similar: &[String]) -> Vec<String> {
 }
 
 /// Whether it looks like a component, or like the folder of a skill or of its source.
-fn may_be_skill(entry: &DirEntry) -> bool {
-    let path = entry.path();
+pub fn may_be_skill(path: &Path) -> bool {
     match path.is_dir() {
         true => path.join("skill.wasm").is_file() || path.join("Cargo.toml").is_file(),
-        false => path.extension().is_some_and(|ending| ending == "wasm"),
+        false => path.extension().is_some_and(|ending| ending == "wasm") && path.is_file(),
     }
 }
 

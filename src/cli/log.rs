@@ -12,6 +12,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::console::{DIM, ERROR, WARNING};
+use super::repeated::in_text;
 
 /// Says the host's warnings as the command says its own.
 pub struct Warnings;
@@ -31,12 +32,9 @@ where
             Level::ERROR => (ERROR, "error"),
             _ => (WARNING, "warning"),
         };
-        match writer.has_ansi_escapes() {
-            true => write!(writer, "{style}{label}{style:#}: ")?,
-            false => write!(writer, "{label}: ")?,
-        }
-        context.format_fields(writer.by_ref(), event)?;
-        writeln!(writer)
+        let mut text = String::new();
+        context.format_fields(Writer::new(&mut text), event)?;
+        writeln!(writer, "{style}{label}{style:#}: {}", in_text(&text))
     }
 }
 

@@ -144,7 +144,7 @@ fn cut(mut error: clap::Error, all: &mut Command, arguments: &[OsString]) -> cla
             && let Some(command) = named(all, arguments.iter())
         {
             let why = why.replace(&typed, &short);
-            let message = format!("invalid value '{short}' for '{argument}': {why}");
+            let message = format!("invalid value for '{argument}': {why}");
             return command.error(error.kind(), message);
         }
         error.insert(kind, ContextValue::String(short));
@@ -293,7 +293,7 @@ fn with_one(
     error
 }
 
-/// With the value once, where what is wrong with it begins with it.
+/// With the value once, where what is wrong with it names it.
 fn once(error: clap::Error, all: &Command) -> clap::Error {
     let (Some(ContextValue::String(argument)), Some(ContextValue::String(typed)), Some(why)) = (
         error.get(ContextKind::InvalidArg),
@@ -302,9 +302,7 @@ fn once(error: clap::Error, all: &Command) -> clap::Error {
     ) else {
         return error;
     };
-    let names_it = [format!("`{typed}` is "), format!("{typed} is ")]
-        .iter()
-        .any(|begins| why.starts_with(begins));
+    let names_it = why.contains(&format!("`{typed}`")) || why.starts_with(&format!("{typed} is "));
     if !names_it || beginning(typed).is_some() {
         return error;
     }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::hint::{
-    self, MAX_SHOWN, NO_GUEST, NO_HOST, directory_text, grant_text, to_grant_both,
+    self, MAX_SHOWN, NO_GUEST, NO_HOST, NO_VALUE, directory_text, grant_text, to_grant_both,
     to_grant_directory,
 };
 use super::{
@@ -189,14 +189,23 @@ impl Asker {
             return Some(hint.to_owned());
         }
         let Some(declared) = &self.declared else {
-            if !sought.no_directories || sought.refused {
-                return sought.elsewhere();
+            if sought.no_directories && !sought.refused {
+                let any = format!("{NO_HOST}:{NO_GUEST}:ro");
+                return Some(format!(
+                    "the skill looked for a directory, and was granted none; if that is why, {}",
+                    to_grant(&self.name, Capability::Directory, Some(&any))
+                ));
             }
-            let any = format!("{NO_HOST}:{NO_GUEST}:ro");
-            return Some(format!(
-                "the skill looked for a directory, and was granted none; if that is why, {}",
-                to_grant(&self.name, Capability::Directory, Some(&any))
-            ));
+            let key = || {
+                let key = sought.keys.first().filter(|_| by_itself)?;
+                let text = format!("{key}={NO_VALUE}");
+                Some(format!(
+                    "the skill asked for the configuration key `{}`, which it was not given; if that is why, {}",
+                    named(key, MAX_SHOWN),
+                    to_grant(&self.name, Capability::Config, Some(&text))
+                ))
+            };
+            return sought.elsewhere().or_else(key);
         };
         let mut keys = sought.keys.iter().filter(|_| by_itself);
         if let Some(key) = keys.find(|key| !declared.config.contains_key(*key)) {

@@ -59,7 +59,7 @@ pub use new_job::{Callback, DEFAULT_QUEUE, Due, Key, KeyScope, Mode, NewJob};
 #[cfg(feature = "serve")]
 pub(crate) use note::Note;
 pub use open::QueueBuilder;
-pub use outcome::Outcome;
+pub use outcome::{CAUSES, Outcome};
 #[cfg(feature = "serve")]
 pub(crate) use prepare::{
     MAX_LABELS, MAX_NAME_CHARS, MAX_TAGS, MAX_VALUE_CHARS, check_label, has_at_most,

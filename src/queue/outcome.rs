@@ -153,6 +153,50 @@ pub(crate) const NO_HOST: &str = "no_host";
 pub(crate) const APPROVAL_NEEDED: &str = "approval_needed";
 /// The cause of a job whose worker died.
 pub(crate) const WORKER_LOST: &str = "worker_lost";
+/// The cause of a job that its worker handed back because it stopped.
+pub(crate) const SHUTDOWN: &str = "shutdown";
+/// The cause of a job of which could not be written down that it does harm when it is done twice.
+pub(crate) const NOT_MARKED: &str = "not_marked";
+
+/// All that [`Job::cause`](super::Job::cause) may be of a dead job, beside the names of limits
+/// ([`Limit::as_str`](crate::Limit::as_str)). A job that was handed back dies of the same cause where its deadline comes
+/// first.
+///
+/// ```
+/// use skillhost::queue::CAUSES;
+///
+/// assert!(CAUSES.contains(&"worker_lost"));
+/// assert!(CAUSES.is_sorted());
+/// ```
+pub const CAUSES: [&str; 27] = [
+    "approval_expired",
+    "approval_refused",
+    "circuit_open",
+    "cut_short",
+    "deadline",
+    "exhausted",
+    HOST_ERROR,
+    "host_panic",
+    HOST_UNAVAILABLE,
+    "invalid_input",
+    "invalid_output",
+    NO_HOST,
+    NOT_LOADED,
+    NOT_MARKED,
+    "over_ceiling",
+    "queue_full",
+    "rate",
+    "rejected",
+    "result_too_large",
+    "retryable_error",
+    SHUTDOWN,
+    "skill_error",
+    "timeout",
+    "trap",
+    "unknown_tool",
+    "waited_too_long",
+    WORKER_LOST,
+];
 
 fn error(retryable: bool, retry_after_ms: Option<u64>) -> Verdict {
     let (on, cause) = match retryable {

@@ -63,10 +63,11 @@ impl Queue {
         &self,
         jobs: &[Uuid],
     ) -> Result<HashMap<Uuid, Option<String>>, QueueError> {
-        let found = self.reads().tenants(jobs).await?;
-        let tenants = found
-            .into_iter()
-            .map(|(job, tenant)| (job, Some(tenant).filter(|tenant| !tenant.is_empty())));
+        let found = self.reads().belongings(jobs).await?;
+        let tenants = found.into_iter().map(|(job, LaneKey { tenant, .. })| {
+            // An empty name is nobody's.
+            (job, Some(tenant).filter(|tenant| !tenant.is_empty()))
+        });
         Ok(tenants.collect())
     }
 }

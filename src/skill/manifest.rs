@@ -241,7 +241,7 @@ fn check(raw: &Raw) -> Result<(), String> {
 }
 
 fn readable(text: &str) -> String {
-    shortened(&printable(text.trim_end(), true), 2_000).into_owned()
+    shortened(&printable(text.trim_end(), false), 2_000).into_owned()
 }
 
 #[cfg(test)]

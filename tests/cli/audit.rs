@@ -503,7 +503,7 @@ fn entries_are_found_by_what_they_say() {
 exit: 2
 --- stdout
 --- stderr
-error: invalid value 'nothing' for '--kind <KIND>': there is no kind `nothing`; there are execution, approval_asked, approval_decided, grant, policy, secret, breaker, opened, resumed
+error: invalid value for '--kind <KIND>': there is no kind `nothing`; there are execution, approval_asked, approval_decided, grant, policy, secret, breaker, opened, resumed
 
 For more information, try '--help'.
 

@@ -153,7 +153,7 @@ fn table_elements() {
 exit: 4
 --- stdout
 --- stderr
-error: the skill needed tables of 37 elements while it was being instantiated; its limit is 1 element
+error: the skill needed tables of 38 elements while it was being instantiated; its limit is 1 element
 hint: raise the limit with `--limit table_elements=N`, or give it less to do
 ✗ behaviours 1.2.3 · echo · resource exhausted · [COST]
 

@@ -10,13 +10,13 @@
 )]
 mod handmade;
 mod harness;
-mod mounts;
-#[path = "../mcp/python.rs"]
+#[path = "../mcp/installed.rs"]
 #[allow(
     dead_code,
     reason = "shared with the tests of MCP, and each uses its part"
 )]
-mod python;
+mod installed;
+mod mounts;
 #[path = "../integration/network/tls.rs"]
 #[allow(
     dead_code,
@@ -74,5 +74,6 @@ mod worker;
 mod agent;
 mod embedding;
 mod examples;
+mod languages;
 mod readme;
 mod tour;

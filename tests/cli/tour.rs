@@ -5,8 +5,8 @@ use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 
 use crate::harness::{EXAMPLE_SKILLS, Place, root, source};
+use crate::installed::python;
 use crate::network::{page, serve};
-use crate::python::python;
 use crate::readme::{Step, blocks, follow, section, steps};
 
 /// A place that looks like the clone from where the README is followed.

@@ -362,7 +362,7 @@ fn a_job_whose_deadline_passed_is_told_and_counted() {
         &said,
         &[
             "exit: 0\n",
-            "\n✗ [JOB] text-stats count · dead · its deadline passed while it waited\n",
+            "\n✗ [JOB] text-stats · dead · its deadline passed while it waited\n",
             "0 attempts, 0 jobs completed, 1 died (`skillhost jobs dead list`)\n",
         ],
     );

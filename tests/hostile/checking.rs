@@ -27,7 +27,7 @@ const NUMBER: &str = "1.7e308";
 const NUMBERS: usize = 130_000;
 
 /// What was begun ends a moment after it is told to, and holds what it checks until then.
-fn checks_are_over() {
+pub fn checks_are_over() {
     /// What one of them is doing, and the processor time that it has taken.
     fn of(thread: &Path) -> Option<(bool, Duration)> {
         let stat = fs::read_to_string(thread.join("stat")).ok()?;
@@ -73,11 +73,9 @@ fn says(result: ExecutionResult, during: &str) {
     assert!(failure.message.contains(during), "{failure}");
 }
 
-#[test]
-fn an_output_that_takes_long_to_check() {
-    let _alone = alone();
+pub fn whose_output_takes_long_to_check() -> Handmade {
     let numbers = vec![NUMBER; NUMBERS].join(",");
-    let skill = Handmade {
+    Handmade {
         memory: r#"(memory (export "memory") 400)"#.into(),
         realloc: "i32.const 26000000".into(),
         description: Description {
@@ -89,8 +87,13 @@ fn an_output_that_takes_long_to_check() {
             ..Handmade::default().answer
         },
         ..Handmade::default()
-    };
-    let attack = Attack::by(skill).settled_by(checks_are_over);
+    }
+}
+
+#[test]
+fn an_output_that_takes_long_to_check() {
+    let _alone = alone();
+    let attack = Attack::by(whose_output_takes_long_to_check()).settled_by(checks_are_over);
     let result = attack.clone().under(wall_time(SHORT)).ends_with(TIMEOUT);
     says(result, "while the skill's output was checked");
     let result = attack

@@ -6,14 +6,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use skillhost::{Control, ExecutionRequest, ExecutionResult, Host, LimitOverrides, Status};
+use skillhost::{Cause, Control, ExecutionRequest, ExecutionResult, Host, LimitOverrides, Status};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::attack::{NONE, runtime};
 use crate::handmade::Handmade;
-use crate::harness::{Record, builder, check_result, check_timeout, load, network_path, request};
+use crate::harness::{
+    Record, builder, cause, check_result, check_timeout, load, network_path, request,
+};
 use crate::measure::{alone, check_leaves_nothing_but};
 use crate::neighbour::Neighbour;
 use crate::unyielding::putting_off;
@@ -116,7 +118,13 @@ fn guests_that_keep_their_threads() {
             // Where the machine is slower, they are stopped for that.
             match result.status {
                 Status::Timeout => check_timeout(&result, TIME),
-                _ => stopped += 1,
+                _ => {
+                    let Cause::Trap { trap, .. } = cause(&result) else {
+                        panic!("{:?}", result.failure)
+                    };
+                    assert_eq!(trap, "did_not_yield");
+                    stopped += 1;
+                }
             }
         }
         assert!(

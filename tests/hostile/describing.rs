@@ -250,6 +250,24 @@ fn a_description_as_large_as_the_memory() {
     Load::by(&skill).describing_ends_with(End::Limit(Limit::Output, Phase::Run));
 }
 
+/// It may say as much as an output has, and 64 KiB: what is just beyond that is not taken over, and what is just
+/// within it is, and is too long for a text.
+#[test]
+fn a_description_a_little_longer_than_it_may_be() {
+    let _alone = alone();
+    let allowed = Limits::default().output_bytes + (64 << 10);
+    let said = |bytes: u64| {
+        described(Description {
+            description: "x".repeat(bytes.try_into().expect("it fits in memory")),
+            ..usual()
+        })
+    };
+    Load::by(&said(allowed)).describing_ends_with(End::Limit(Limit::Output, Phase::Run));
+    is_not_believed(said(allowed - (4 << 10)), |e| {
+        matches!(e, DescriptionError::TextTooLong { .. })
+    });
+}
+
 #[test]
 fn ten_thousand_tools() {
     let _alone = alone();

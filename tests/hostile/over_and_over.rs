@@ -11,6 +11,7 @@ use skillhost::{Event, LimitOverrides, Observer, Status};
 use uuid::Uuid;
 
 use crate::attack::{Attack, NONE, OFTEN, builder, fuel, host, memory, runtime, wall_time};
+use crate::computing::with_destructor;
 use crate::handmade::{Answer, Handmade, SPIN};
 use crate::harness::directories_path;
 use crate::measure::{alone, check_leaves_nothing_but};
@@ -31,6 +32,26 @@ fn guests_that_compute() {
     spins
         .under(wall_time(A_MOMENT))
         .leaves_nothing_over_and_over(Status::Timeout);
+}
+
+/// Where the host calls them for something else than their answer.
+#[test]
+fn guests_that_compute_elsewhere() {
+    let _alone = alone();
+    let in_the_allocator = Handmade {
+        realloc: SPIN.into(),
+        ..Handmade::default()
+    };
+    let afterwards = Handmade {
+        post_return: format!("(if (i32.eq (local.get 0) (i32.const $answer)) (then {SPIN}))"),
+        ..Handmade::default()
+    };
+    let drops = "(call $drop (call $new (i32.const 7))) i32.const $answer";
+    for skill in [in_the_allocator, afterwards, with_destructor(SPIN, drops)] {
+        Attack::by(skill)
+            .under(fuel(100_000))
+            .leaves_nothing_over_and_over(Status::ResourceExhausted);
+    }
 }
 
 #[test]
@@ -123,6 +144,32 @@ fn guests_that_say_much() {
     Attack::with("answer_large", json!({"bytes": 5_000}))
         .under(little)
         .leaves_nothing_over_and_over(Status::ResourceExhausted);
+}
+
+/// Of what the host would hold for them.
+#[test]
+fn guests_that_bring_much() {
+    let _alone = alone();
+    let little = LimitOverrides {
+        attachment_bytes: Some(3_000),
+        ..NONE
+    };
+    Attack::with("attach", json!({"count": 3, "bytes": 300_000}))
+        .under(little)
+        .leaves_nothing_over_and_over(Status::ResourceExhausted);
+    let fields = json!({"to": "set", "count": 5_000});
+    Attack::from(network::network(), "fields_for_ever", fields)
+        .leaves_nothing_over_and_over(Status::ResourceExhausted);
+}
+
+/// What the host is at when their time is up.
+#[test]
+fn guests_whose_output_takes_long_to_check() {
+    let _alone = alone();
+    Attack::by(crate::checking::whose_output_takes_long_to_check())
+        .under(wall_time(2 * A_MOMENT))
+        .settled_by(crate::checking::checks_are_over)
+        .leaves_nothing_over_and_over(Status::Timeout);
 }
 
 #[test]

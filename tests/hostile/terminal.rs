@@ -13,6 +13,10 @@ use crate::measure::alone;
 /// Clears the screen, forges a line, writes backwards, is invisible, and ends a program's string.
 const EVIL: &str = "\u{1b}[2J\r\nerror: forged\u{202e}\u{200b}\u{9b}31m\u{7}\0`\"";
 
+/// What it is proposed in place of.
+const GIVEN: &str = "near-by-name-of-it";
+const CLOSE: &str = "near-by-name-of-it\u{1b}\r\n\u{202e}\u{9b}`";
+
 #[test]
 fn in_an_error() {
     let _alone = alone();
@@ -115,6 +119,8 @@ fn in_an_output_that_does_not_fit() {
         (json!({"type": "integer"}), json!(EVIL)),
         (json!({"const": EVIL}), json!({})),
         (json!({"enum": [EVIL]}), json!({})),
+        // It is proposed, as it is close.
+        (json!({"enum": [CLOSE]}), json!(GIVEN)),
         (json!({"required": [EVIL]}), json!({})),
         (json!({"pattern": "^\u{1b}\\[2J\r\n\u{202e}$"}), json!("")),
         (json!({"properties": {EVIL: false}}), json!({EVIL: 1})),
@@ -144,20 +150,31 @@ fn in_an_output_that_does_not_fit() {
 fn in_the_schema_of_an_input() {
     let _alone = alone();
     let near = format!("near{EVIL}");
-    for schema in [
-        json!({"properties": {&near: {}}, "additionalProperties": false}),
-        json!({"required": [EVIL]}),
-        json!({"properties": {"near": {"const": EVIL}}}),
-        json!({"properties": {"near": {"enum": [EVIL]}}}),
+    let one = json!({"near": 1});
+    for (schema, input) in [
+        (
+            json!({"properties": {&near: {}}, "additionalProperties": false}),
+            &one,
+        ),
+        (json!({"required": [EVIL]}), &one),
+        (json!({"properties": {"near": {"const": EVIL}}}), &one),
+        (json!({"properties": {"near": {"enum": [EVIL]}}}), &one),
+        (
+            json!({"properties": {"near": {"enum": [CLOSE]}}}),
+            &json!({"near": GIVEN}),
+        ),
     ] {
         let skill = described(Description {
             tools: vec![("run".into(), schema.to_string())],
             ..Handmade::default().description
         });
-        let input = json!({"near": 1});
-        Attack::by(skill)
-            .input(input)
+        let result = Attack::by(skill)
+            .input(input.clone())
             .ends_with(End::InvalidInputAnywhere);
+        if input != &one {
+            let message = result.failure.expect("it failed").message;
+            assert!(message.contains("did you mean"), "{message}");
+        }
     }
 }
 

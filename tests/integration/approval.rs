@@ -21,7 +21,7 @@ use skillhost::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::harness::{Record, host, request};
+use crate::harness::{Record, behaviours_path, host, request};
 
 /// Everything that may write asks.
 const ASK: &str = "[[approval.rules]]\nname = 'writers'\ndestructive = true\naction = 'ask'\n";
@@ -168,7 +168,11 @@ async fn an_approval_is_for_nothing_else() {
         .await;
     let allowed =
         |request: ExecutionRequest| async { place.run(request).await.status == Status::Success };
-    let mut others = vec![wanted.clone(); 8];
+    // The same, but for nine bytes that say nothing.
+    let mut component = std::fs::read(behaviours_path()).unwrap();
+    component.extend_from_slice(b"\x00\x0a\x09elsewhere");
+    let another_build = host().load_bytes(component).await.unwrap().digest();
+    let mut others = vec![wanted.clone(); 9];
     others[0].input = json!({"json": "{ }"});
     others[1].input = json!({"json": "{}", "more": null});
     others[2].tool = Some("allocate".to_owned());
@@ -177,6 +181,7 @@ async fn an_approval_is_for_nothing_else() {
     others[5].attachments[0].data = b"two".to_vec();
     others[6].attachments[0].name = "b".to_owned();
     others[7].grants = Grants::default().environment("TZ", "CET");
+    others[8].skill = another_build.into();
     for (number, other) in others.into_iter().enumerate() {
         assert!(!allowed(other).await, "{number}");
     }

@@ -465,6 +465,15 @@ async fn a_failure_hints_at_what_was_looked_for_and_is_not_declared() {
     let said = hint(&bare, there, given()).await;
     let last = "the last path that the skill looked for is not there: `a` in `/other`; if that is why, give it another";
     assert_eq!(said, last);
+    let said = hint(&bare, json!({"key": "max_rows"}), none()).await;
+    let line = "`skillhost policy grant behaviours --config 'max_rows=<VALUE>'`";
+    assert!(
+        said.contains("key `max_rows`, which it was not given"),
+        "{said}"
+    );
+    assert!(said.contains(line), "{said}");
+    let with_it = none().config("max_rows", "7");
+    assert_eq!(hint(&bare, json!({"key": "max_rows"}), with_it).await, "");
 }
 
 /// What a skill does not declare is no grant's to give, and observers hear that at once.

@@ -36,6 +36,9 @@ async fn memory_globals_and_output_are_fresh_each_time() {
     assert_eq!(output(&result), &json!({"words": ["y"], "marks": 0}));
 }
 
+/// What is in a memory from the beginning, where nobody looks.
+const DATA: &str = r#"(data (i32.const 65000) "from the beginning")"#;
+
 /// A guest that looks at memory which no allocator gave it, at tables, and at globals, on both
 /// engines.
 #[tokio::test]
@@ -65,11 +68,33 @@ async fn a_guest_that_looks_finds_zeros() {
         fields: format!("(memory $second 1) {}", looks.fields),
         ..looks.clone()
     };
-    for skill in [looks, on_demand] {
-        let skill = load(&host, &skill).await.digest();
+    // A slot is made what it was in another way for another skill than for the same: of each kind, one with less that is
+    // there from the beginning, and one with more.
+    let mut skills = Vec::new();
+    for (skill, more) in [
+        (&looks, ""),
+        (&looks, DATA),
+        (&on_demand, ""),
+        (&on_demand, DATA),
+    ] {
+        let skill = Handmade {
+            fields: format!("{more} {}", skill.fields),
+            ..skill.clone()
+        };
+        skills.push(load(&host, &skill).await.digest());
+    }
+    for skill in &skills {
         for _ in 0..4 {
-            let result = run_tool(&host, skill, NONE).await;
+            let result = run_tool(&host, *skill, NONE).await;
             assert_eq!(output(&result), &json!({}));
+        }
+    }
+    for (first, second) in [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)] {
+        for _ in 0..2 {
+            for skill in [skills[first], skills[second]] {
+                let result = run_tool(&host, skill, NONE).await;
+                assert_eq!(output(&result), &json!({}), "{first}, {second}");
+            }
         }
     }
     check_undisturbed(&host).await;

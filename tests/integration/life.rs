@@ -74,13 +74,15 @@ async fn cancelled(tool: &str) -> Duration {
     let control = Control::default()
         .cancellation(token.clone())
         .observer(record.clone());
-    let request = request(host(), tool, json!({"bytes": 1 << 20})).await;
+    // It may have to wait for its turn after it has started.
+    let input = json!({"bytes": 1 << 20, "log_first": "here"});
+    let request = request(host(), tool, input).await;
     let executing = async {
         let result = host().execute_with(request, control).await;
         (result, Instant::now())
     };
     let ((result, ended), cancelled) = tokio::join!(executing, async {
-        record.wait_for("started", 1).await;
+        record.wait_for("log here", 1).await;
         let now = Instant::now();
         token.cancel();
         now
@@ -98,7 +100,7 @@ async fn cancelled(tool: &str) -> Duration {
     );
     assert_eq!(
         record.events(),
-        ["admitted", "started", "finished cancelled"]
+        ["admitted", "started", "log here", "finished cancelled"]
     );
     ended - cancelled
 }

@@ -231,6 +231,8 @@ async fn a_skill_gets_no_more_of_the_host_by_its_own_wish() {
         created_files = 1000000
         connections = 256
         http_fields_bytes = '64KiB'
+        table_elements = 1000000
+        instances = 1000
         fuel = 20000000000
         memory_bytes = '128MiB'";
     std::fs::write(folder.path().join("skill.toml"), wish).unwrap();
@@ -263,10 +265,12 @@ async fn a_skill_gets_no_more_of_the_host_by_its_own_wish() {
         (Limit::Handles, 100_000, 1_000, "default"),
         (Limit::HostBytes, 64 << 20, default, "default"),
         (Limit::HttpFieldsBytes, 64 << 10, 16 << 10, "default"),
+        (Limit::Instances, 1_000, 100, "default"),
         (Limit::OpenFiles, 4_096, 64, "default"),
         (Limit::Output, 64 << 20, 1 << 20, "default"),
         (Limit::Stderr, 4 << 20, 64 << 10, "default"),
         (Limit::Stdout, 4 << 20, 64 << 10, "default"),
+        (Limit::TableElements, 1_000_000, 100_000, "default"),
     ];
     assert_eq!(clamped, cut);
     let stopped = host.execute(call(NONE)).await.unwrap();

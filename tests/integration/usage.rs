@@ -507,15 +507,17 @@ fn check_usage(what: &str, usage: &ResourceUsage) {
 
 #[tokio::test]
 async fn usage_is_there_when_it_is_cancelled_and_when_its_future_is_dropped() {
+    // It may have to wait for its turn after it has started: what it did is asked about once it does something.
+    let input = json!({"log_first": "here"});
     for tool in ["spin", "wait_for_ever"] {
         let record = Record::new();
         let token = tokio_util::sync::CancellationToken::new();
         let control = Control::default()
             .observer(record.clone())
             .cancellation(token.clone());
-        let running = request(host(), tool, json!({})).await;
+        let running = request(host(), tool, input.clone()).await;
         let (result, ()) = tokio::join!(host().execute_with(running, control), async {
-            record.wait_for("started", 1).await;
+            record.wait_for("log here", 1).await;
             token.cancel();
         });
         let result = result.unwrap();
@@ -524,20 +526,14 @@ async fn usage_is_there_when_it_is_cancelled_and_when_its_future_is_dropped() {
 
         let record = Record::new();
         let control = Control::default().observer(record.clone());
-        let running = request(host(), tool, json!({})).await;
+        let running = request(host(), tool, input.clone()).await;
         tokio::select! {
             _ = host().execute_with(running, control) => unreachable!("it never ends"),
-            () = async {
-                record.wait_for("started", 1).await;
-                // Into the guest and back.
-                for _ in 0..10 {
-                    tokio::task::yield_now().await;
-                }
-            } => {}
+            () = record.wait_for("log here", 1) => {}
         }
         assert_eq!(
             record.events(),
-            ["admitted", "started", "finished cancelled"]
+            ["admitted", "started", "log here", "finished cancelled"]
         );
         check_usage(tool, &record.usage().unwrap());
     }

@@ -7,10 +7,10 @@
 #[path = "../integration/guest.rs"]
 mod guest;
 
-#[path = "python.rs"]
-mod python;
+#[path = "installed.rs"]
+mod installed;
 
-pub use python::{alone, run, scratch};
+pub use installed::{node_modules, run, scratch};
 
 use std::ffi::OsStr;
 use std::fs;
@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
-use python::{must, python};
+use installed::{alone, must, python};
 
 /// The program under test.
 pub fn program() -> &'static str {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use axum::extract::Request;
 use axum::middleware::{self, Next};
@@ -20,11 +20,10 @@ use skillhost::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::harness::{alone, conformance_component, run, scenario, scratch};
+use crate::harness::{conformance_component, node_modules, run, scenario, scratch};
 
-/// The version of the conformance suite, and of the Node.js that it needs where the system's is older.
+/// The version of the conformance suite.
 const SUITE: &str = "@modelcontextprotocol/conformance@0.1.16";
-const NODE: &str = "node@22";
 
 /// Executes nothing that nobody has approved.
 pub struct Asking(pub InstalledSkills);
@@ -122,34 +121,11 @@ async fn who(mut request: Request, next: Next) -> axum::response::Response {
     next.run(request).await
 }
 
-/// Node.js and the suite, installed once from the npm registry.
-fn suite() -> &'static (PathBuf, PathBuf) {
-    static SUITE_AT: OnceLock<(PathBuf, PathBuf)> = OnceLock::new();
-    SUITE_AT.get_or_init(|| {
-        let _alone = alone("mcp-conformance");
-        let folder = scratch().join("mcp-conformance-0.1.16");
-        let ready = folder.join("ready");
-        if !ready.exists() {
-            let _ = std::fs::remove_dir_all(&folder);
-            std::fs::create_dir_all(&folder).expect("a folder can be made");
-            std::fs::write(folder.join("package.json"), "{}").expect("it can be written");
-            let mut npm = Command::new("npm");
-            npm.args(["install", "--no-audit", "--no-fund", SUITE, NODE])
-                .current_dir(&folder);
-            let missing = "npm is needed for the conformance suite of MCP (Debian: `apt-get install \
-                           npm`), and the npm registry";
-            let done = run(&mut npm, missing);
-            assert!(
-                done.status.success(),
-                "{missing}\n{}",
-                String::from_utf8_lossy(&done.stderr)
-            );
-            std::fs::write(&ready, "").expect("it can be written");
-        }
-        let modules = folder.join("node_modules");
-        let suite = modules.join("@modelcontextprotocol/conformance/dist/index.js");
-        (modules.join("node/bin/node"), suite)
-    })
+/// Node.js and the suite.
+fn suite() -> (PathBuf, PathBuf) {
+    let modules = node_modules(SUITE);
+    let suite = modules.join("@modelcontextprotocol/conformance/dist/index.js");
+    (modules.join("node/bin/node"), suite)
 }
 
 /// What fails is exactly what `conformance.yaml` expects to, each with its reason.

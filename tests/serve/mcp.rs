@@ -315,6 +315,73 @@ async fn a_call_that_is_cancelled_stops_the_guest() {
     ends(serving).await;
 }
 
+/// The answer to one of two requests of the same id would be taken for that to the other, and the stream of one of them
+/// kept for as long as the session.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_two_requests_of_a_session_have_the_same_id() {
+    let home = Home::new();
+    let serving = Serving::start(&home, &["--grace", "1h", "--rate", "1000000"]);
+    let client = serving.client();
+    let agent = Agent::older(client.clone()).await;
+    let sleep = json!({"name": "behaviours__sleep", "arguments": {"ms": 8_000},
+        "_meta": {"progressToken": 1}});
+    let refused = async |message: &Value, says: &str| {
+        let answer = agent.client.send(agent.post(message)).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+        let answer: Value = serde_json::from_str(answer.text()).unwrap();
+        assert_eq!(answer["error"]["code"], -32600, "{answer}");
+        let said = answer["error"]["message"].as_str().unwrap();
+        assert!(said.contains(says), "{said}");
+        answer["id"].clone()
+    };
+    let ping = agent.message("ping", json!({}));
+    let same = "has the same `id`, and has not been answered yet";
+    let cancel =
+        json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}});
+    // Also where nobody waits for the answer any more.
+    for waits in [true, false] {
+        let call = agent.open("tools/call", sleep.clone()).await;
+        underway(&client, 1).await;
+        let call = waits.then_some(call);
+        assert_eq!(refused(&ping, same).await, 1);
+        // Another session has ids of its own, and so have texts.
+        let other = Agent::older(client.clone()).await;
+        other.result("ping", json!({})).await;
+        let mut text = ping.clone();
+        text["id"] = json!("1");
+        let (answer, _) = agent.send(agent.post(&text)).await;
+        assert_eq!(
+            (&answer["id"], &answer["result"]),
+            (&json!("1"), &json!({}))
+        );
+        // It can be cancelled as ever, and its stream ends.
+        let answer = agent.client.send(agent.post(&cancel)).await;
+        assert_eq!(answer.status, StatusCode::ACCEPTED);
+        underway(&client, 0).await;
+        if let Some(call) = call {
+            call.into_body().collect().await.unwrap();
+            agent.result("ping", json!({})).await;
+        }
+    }
+    // Free again a while after it was over.
+    tokio::time::timeout(PATIENCE, async {
+        while agent.client.send(agent.post(&ping)).await.status != StatusCode::OK {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await
+    .expect("it is over");
+    let mut long = ping;
+    long["id"] = json!("x".repeat(255));
+    refused(&long, "the `id` of a request has at most 256 B").await;
+    // Nothing is left over that would be waited for.
+    serving.signal(libc::SIGTERM);
+    ends(serving).await;
+    let entries = audited(&home, "execution");
+    assert_eq!(entries.len(), 2, "{entries:?}");
+    assert!(entries.iter().all(|entry| entry["outcome"] == "cancelled"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tenant_sees_nothing_of_another() {
     let home = Home::new();

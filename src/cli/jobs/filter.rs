@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use skillhost::Limits;
-use skillhost::queue::{Filter, Job, JobStatus, Kind, Queue};
+use skillhost::queue::{CAUSES, Filter, Job, JobStatus, Kind, Queue};
 use skillhost::text::{closest, named, printable};
 
 use crate::cli::complaint::Complaint;
@@ -141,30 +141,6 @@ pub async fn no_dead(queue: &Queue, filter: &FilterArgs) -> anyhow::Result<Strin
         printable(&known.join(", "), false)
     ))
 }
-
-/// Causes that jobs die of, beside the limits.
-const CAUSES: [&str; 20] = [
-    "approval_expired",
-    "approval_refused",
-    "cut_short",
-    "deadline",
-    "host_error",
-    "host_panic",
-    "host_unavailable",
-    "invalid_input",
-    "invalid_output",
-    "no_host",
-    "not_loaded",
-    "over_ceiling",
-    "rejected",
-    "result_too_large",
-    "retryable_error",
-    "skill_error",
-    "timeout",
-    "trap",
-    "unknown_tool",
-    "worker_lost",
-];
 
 /// Refuses a cause that is a misspelling of one that jobs die of: who takes it for done that there are none would be
 /// wrong.

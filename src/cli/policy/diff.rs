@@ -121,8 +121,8 @@ impl<'a> Comparison<'a> {
             (Some(_), true) if self.confirmed => "Nothing differs",
             (Some(_), true) => "The digest differs, and nothing in what it wants",
             (Some(_), false) => "What it wants differs",
-            (None, true) => "No digest is confirmed; it wants nothing",
-            (None, false) => "No digest is confirmed; it wants",
+            // Its tools, if nothing else.
+            (None, _) => "No digest is confirmed; it wants",
         };
         let _ = writeln!(out, "{}", styled(BOLD, heading));
         for change in &self.changes.changes {

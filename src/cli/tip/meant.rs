@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Command;
 use skillhost::grant::shell_word;
 
+use crate::cli::locate;
 use crate::cli::places::Places;
 
 /// What other programs call a command, and what it is called here: the first of these that there is.
@@ -50,9 +51,7 @@ pub fn skill(command: &Command, typed: &str, arguments: &[OsString]) -> Option<S
     if command.get_name() != "skillhost" {
         return None;
     }
-    let is_path =
-        Path::new(typed).is_dir() || typed.ends_with(".wasm") && Path::new(typed).is_file();
-    let is_skill = is_path || installed(typed, arguments);
+    let is_skill = locate::may_be_skill(Path::new(typed)) || installed(typed, arguments);
     is_skill.then(|| format!("did you mean `skillhost run {}`?", shell_word(typed)))
 }
 

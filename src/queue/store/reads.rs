@@ -23,9 +23,9 @@ pub(crate) trait Reads: Send + Sync {
     fn ids<'a>(&'a self, filter: &'a Filter) -> Answer<'a, Listed<(i64, Uuid)>>;
     /// These jobs, in this order, those that are not there being left out.
     fn find<'a>(&'a self, ids: &'a [Uuid]) -> Answer<'a, Vec<Found>>;
-    /// Whose these jobs are, in any order and without reading their bodies, those that are not there being left
-    /// out; an empty name is nobody's.
-    fn tenants<'a>(&'a self, ids: &'a [Uuid]) -> Answer<'a, Vec<(Uuid, String)>>;
+    /// In which queue these jobs are, whose and of what skill, in any order and without reading their bodies, those
+    /// that are not there being left out.
+    fn belongings<'a>(&'a self, ids: &'a [Uuid]) -> Answer<'a, Vec<(Uuid, LaneKey)>>;
     /// Where a job stands, and its deadline.
     fn status(&self, id: Uuid) -> Answer<'_, Option<(JobStatus, Option<Micros>)>>;
     /// Attempts at a job, in order.

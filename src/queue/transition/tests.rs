@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::super::outcome::{CAUSES, NOT_MARKED, SHUTDOWN};
 use super::super::retry::RetryPolicy;
 use super::super::time::{SECOND, moment};
 use super::*;
@@ -230,6 +231,11 @@ fn table() -> Vec<(Outcome, Row, Option<&'static str>)> {
             Some("waited_too_long"),
         ),
         (
+            cause(rejected(Rejection::Exhausted, Some(later))),
+            Row::Back(77 * SECOND),
+            Some("exhausted"),
+        ),
+        (
             cause(rejected(Rejection::CircuitOpen, Some(later))),
             Row::Back(77 * SECOND),
             Some("circuit_open"),
@@ -257,9 +263,14 @@ fn table() -> Vec<(Outcome, Row, Option<&'static str>)> {
             Some("rejected"),
         ),
         (
-            Outcome::Released { cause: "shutdown" },
+            Outcome::Released { cause: SHUTDOWN },
             Row::Back(0),
             Some("shutdown"),
+        ),
+        (
+            Outcome::Released { cause: NOT_MARKED },
+            Row::Back(0),
+            Some("not_marked"),
         ),
         // Not on this worker.
         (
@@ -322,6 +333,14 @@ fn lose(job: &Standing, destructive: bool, retry: &Retry) -> Change {
 fn every_row_of_the_table_holds() {
     for (outcome, row, cause) in table() {
         let change = end(&standing(JobStatus::Running), &outcome, &plan());
+        // Those who ask for the dead ones know of each, but of that of a question.
+        if let Some(cause) = cause
+            && cause != APPROVAL_NEEDED
+        {
+            let is_known =
+                CAUSES.contains(&cause) || serde_json::from_value::<Limit>(cause.into()).is_ok();
+            assert!(is_known, "{cause}");
+        }
         let (status, attempts, due) = match row {
             Row::Completed => (JobStatus::Completed, 1, None),
             Row::Again(after) => (JobStatus::Failed, 1, Some(NOW + after)),

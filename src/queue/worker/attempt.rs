@@ -14,7 +14,7 @@ use super::super::engine::settle::Ending;
 use super::super::handle::Queue;
 use super::super::job::{Maintenance, Work};
 use super::super::new_job::NewJob;
-use super::super::outcome::{HOST_ERROR, HOST_UNAVAILABLE, NO_HOST, Outcome};
+use super::super::outcome::{HOST_ERROR, HOST_UNAVAILABLE, NO_HOST, NOT_MARKED, Outcome, SHUTDOWN};
 use super::super::prepare::MAX_DEPTH;
 use super::super::retry::{Retry, RetryPolicy};
 use super::super::store::{Flags, Row};
@@ -213,7 +213,7 @@ impl Bench {
             },
             // It is given back, and what ran is told all the same.
             _ => {
-                let released = End::released("shutdown");
+                let released = End::released(SHUTDOWN);
                 End {
                     details: merged(end.details, released.details),
                     ..released
@@ -266,7 +266,7 @@ impl Bench {
                 Err(failure) => return executed(control.refuse(request, None, failure), false),
             }
             if execute.is_destructive(&asked) && !self.mark(at).await {
-                return End::released("not_marked");
+                return End::released(NOT_MARKED);
             }
         }
         match execute.execute(request, control).await {
@@ -387,7 +387,7 @@ impl Bench {
                 End::new(Outcome::Snoozed { until }, "snoozed")
             }
             Err(error) if error.is_panic() => End::failed("the handler panicked", true, None),
-            Err(_) => End::released("shutdown"),
+            Err(_) => End::released(SHUTDOWN),
         }
     }
 

@@ -78,9 +78,10 @@ pub struct Settled {
     pub job: Uuid,
     /// Its skill, or the name of its handler.
     pub skill: String,
-    /// Its tool, where one is named.
+    /// Its tool, where one is named and there was an attempt.
     pub tool: Option<String>,
-    /// Which attempt it was, counted from 1; 0 where the job died without one of this worker, such as of its deadline.
+    /// Which attempt it was, counted from 1; 0 where the worker found it dead: its deadline had passed, or the worker
+    /// that had it died.
     pub attempt: u32,
     /// How the attempt ended, as [`Attempt::status`](super::Attempt::status); `expired` where the job's deadline had
     /// passed while it waited, `lost` where its worker died.
@@ -192,8 +193,9 @@ impl WorkerBuilder {
         self
     }
 
-    /// Hears of each attempt that was settled. It is called on the worker's own task, and must not
-    /// block.
+    /// Hears of each attempt that was settled, and of each job that the worker found dead: its deadline had passed
+    /// while it waited, or the worker that had it died ([`Settled::attempt`] is 0 then). It is called on the worker's
+    /// own task, and must not block.
     #[must_use]
     pub fn on_settled(mut self, hear: impl Fn(&Settled) + Send + Sync + 'static) -> Self {
         self.settings.on_settled = Some(Arc::new(hear));
@@ -276,11 +278,12 @@ impl fmt::Debug for Worker {
 pub struct Done {
     /// Attempts that it settled.
     pub settled: u64,
-    /// Of these, jobs that completed.
+    /// Attempts with which the job completed.
     pub completed: u64,
-    /// Jobs that died: of these, or without an attempt of this worker, such as of their deadline.
+    /// Jobs that died of an attempt, or that it found dead: their deadline had passed while they waited, or the worker
+    /// that had them died.
     pub died: u64,
-    /// Of these, those that another attempt follows: a job may have had several.
+    /// Attempts that another one follows: a job may have had several.
     pub retried: u64,
     /// Jobs that it gave back when it stopped.
     pub released: u64,

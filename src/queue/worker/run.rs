@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::super::engine::claim::{Claimed, ClaimedRow, Wanted};
 use super::super::engine::lease::report;
 use super::super::engine::settle::Ending;
-use super::super::engine::tick::{Ticked, leave, take_strays, tick};
+use super::super::engine::tick::{leave, take_strays, tick};
 use super::super::error::QueueError;
 use super::super::handle::{Queue, answered};
 use super::super::job::JobStatus;
@@ -471,20 +471,20 @@ impl Loop {
                 })
             })
             .await;
-        if let Ok((_, ticked)) = &beat {
-            self.died(&ticked.died).await;
-        }
         match beat {
-            Ok((true, Ticked { more, rescued, .. })) => {
-                self.look |= more || rescued > 0;
+            Ok((true, ticked)) => {
+                self.look |= ticked.more || ticked.rescued > 0;
+                self.died(&ticked.died).await;
                 Ok(())
             }
-            Ok((false, _)) => {
+            Ok((false, ticked)) => {
                 tracing::warn!("this worker's lease expired; what it had has been taken from it");
                 for running in self.running.values() {
                     running.token.cancel();
                 }
-                self.register().await
+                self.register().await?;
+                self.died(&ticked.died).await;
+                Ok(())
             }
             // It may pass before the lease does.
             Err(error @ (QueueError::Full(_) | QueueError::Unavailable(_))) => {

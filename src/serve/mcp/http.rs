@@ -7,6 +7,7 @@ use std::fmt::Display;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
@@ -14,6 +15,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body::{Body, Frame};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
+use rmcp::model::RequestId;
 use rmcp::service::TxJsonRpcMessage;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
@@ -22,6 +24,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::asked::{self, Asked, Carried, request_id};
 use super::message::Begins;
 use super::{Inner, McpServer, McpSession, stdio};
 use crate::json::{LARGE, measure};
@@ -92,6 +95,8 @@ pub(in crate::serve) struct Measured {
     /// What its values take, in bytes.
     pub heap: u64,
     pub begins: Begins,
+    /// Its id, where it is a request.
+    pub request: Option<RequestId>,
     /// What is given back once it was read, and nobody else has it any more.
     pub held: Option<Arc<dyn Any + Send + Sync>>,
 }
@@ -104,6 +109,7 @@ const READ_AT_ONCE: u64 = 16 << 10;
 struct Session {
     caller: Caller,
     used: Instant,
+    asked: Arc<Asked>,
 }
 
 impl McpServer {
@@ -115,7 +121,10 @@ impl McpServer {
             .enforce_origin_validation()
             .with_max_request_body_bytes(self.inner.settings.message_bytes)
             .with_cancellation_token(settings.cut);
-        let manager = Arc::new(LocalSessionManager::default());
+        let mut manager = LocalSessionManager::default();
+        // What was told of a call that was cancelled is nobody's to read on in.
+        manager.session_config.completed_cache_ttl = Duration::ZERO;
+        let manager = Arc::new(manager);
         let server = Arc::clone(&self.inner);
         let stop = settings.stop.clone();
         let session = move || Ok(McpSession::new(Arc::clone(&server), None, stop.clone()));
@@ -148,12 +157,14 @@ impl McpService {
         };
         let id = request.headers().get(SESSION);
         let id = id.map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
-        if let Some(id) = &id
-            && !self.belongs(id, &caller)
-        {
-            // As one that is not there.
-            return refused(StatusCode::NOT_FOUND, "there is no such session");
-        }
+        let session = match &id {
+            Some(id) => match self.belonging(id, &caller) {
+                Some(asked) => Some(asked),
+                // As one that is not there.
+                None => return refused(StatusCode::NOT_FOUND, "there is no such session"),
+            },
+            None => None,
+        };
         let only_news = waits_for_news(&request);
         if self.stop.is_cancelled() && (only_news || (id.is_none() && begins(&request))) {
             let why = "the server is about to stop";
@@ -164,9 +175,9 @@ impl McpService {
         let is_measured = request.extensions().get::<Measured>().is_some();
         let owner = id.is_none().then_some(caller);
         let mut answer = match is_measured || request.method() != Method::POST {
-            true => self.begun(request, owner).await,
+            true => self.asked(request, session, owner).await,
             false => match self.whole(request).await {
-                Ok(request) => self.begun(request, owner).await,
+                Ok(request) => self.asked(request, session, owner).await,
                 Err(answer) => answer,
             },
         };
@@ -179,6 +190,37 @@ impl McpService {
             self.lock().remove(&id);
         }
         answer
+    }
+
+    /// Hands a request on, but one of a session that has another one of the same id still to answer.
+    async fn asked<B>(
+        &self,
+        mut request: Request<B>,
+        session: Option<Arc<Asked>>,
+        owner: Option<Caller>,
+    ) -> Answer
+    where
+        B: Body + Send + 'static,
+        B::Error: Display,
+        B::Data: Send + 'static,
+    {
+        let measured = request.extensions().get::<Measured>();
+        let id = measured.and_then(|measured| measured.request.clone());
+        let (Some(session), Some(id)) = (session, id) else {
+            return self.begun(request, owner).await;
+        };
+        let Some(asked) = session.begin(&id) else {
+            let why =
+                "another request of this session has the same `id`, and has not been answered yet";
+            return unread_of(Some(id), why.to_owned());
+        };
+        // The library keeps what stands there for as long as the call goes on.
+        request.extensions_mut().insert(Carried::out(&asked));
+        let answer = self.begun(request, owner).await;
+        answer.map(|body| {
+            let request = asked;
+            asked::Answer { body, request }.boxed()
+        })
     }
 
     /// Hands a request on, and remembers whose session it has begun, if it was in none: also where nobody waits for the
@@ -245,7 +287,10 @@ impl McpService {
             let message = message.clone();
             move || {
                 let begins = Begins::of(&message);
-                let fits = |heap| begins.fits(&message, heap).map(|()| (heap, begins));
+                let fits = |heap| {
+                    begins.fits(&message, heap)?;
+                    Ok((heap, begins, request_id(&message)?))
+                };
                 let fits = measure(&message).and_then(fits);
                 fits.map_err(|why| unread(&message, why))
             }
@@ -255,11 +300,12 @@ impl McpService {
             true => spawn_blocking(look).await,
         };
         match measured {
-            Ok(Ok((heap, begins))) => {
+            Ok(Ok((heap, begins, id))) => {
                 let mut request = Request::from_parts(parts, Full::new(message));
                 let measured = Measured {
                     heap,
                     begins,
+                    request: id,
                     held: None,
                 };
                 request.extensions_mut().insert(measured);
@@ -311,15 +357,15 @@ impl McpService {
         }
     }
 
-    /// Whether a session is this caller's.
-    fn belongs(&self, id: &str, caller: &Caller) -> bool {
-        match self.lock().get_mut(id) {
-            Some(session) if session.caller.tenancy == caller.tenancy => {
-                session.used = Instant::now();
-                true
-            }
-            _ => false,
+    /// What a session has been asked that is this caller's.
+    fn belonging(&self, id: &str, caller: &Caller) -> Option<Arc<Asked>> {
+        let mut sessions = self.lock();
+        let session = sessions.get_mut(id)?;
+        if session.caller.tenancy != caller.tenancy {
+            return None;
         }
+        session.used = Instant::now();
+        Some(Arc::clone(&session.asked))
     }
 
     /// Remembers whose a session is, and makes room for it.
@@ -348,6 +394,7 @@ impl McpService {
             let session = Session {
                 caller,
                 used: Instant::now(),
+                asked: Arc::default(),
             };
             sessions.insert(id, session);
         }
@@ -408,12 +455,14 @@ impl Body for Until {
 }
 
 /// What is answered to a message that is too much to be read.
-pub(in crate::serve) fn unread(
-    message: &[u8],
-    why: String,
-) -> Response<BoxBody<Bytes, Infallible>> {
+pub(in crate::serve) fn unread(message: &[u8], why: String) -> Answer {
+    unread_of(stdio::id(message), why)
+}
+
+/// The same, where its id is known.
+fn unread_of(id: Option<RequestId>, why: String) -> Answer {
     let error = ErrorData::invalid_request(why, None);
-    let error = TxJsonRpcMessage::<RoleServer>::error(error, stdio::id(message));
+    let error = TxJsonRpcMessage::<RoleServer>::error(error, id);
     let Ok(error) = serde_json::to_vec(&error) else {
         return broken();
     };

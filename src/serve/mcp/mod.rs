@@ -23,7 +23,6 @@
 mod settings;
 
 mod catalog;
-#[cfg(feature = "serve")]
 mod message;
 mod name;
 
@@ -53,6 +52,8 @@ mod unfit;
 mod session;
 
 #[cfg(feature = "serve")]
+mod asked;
+#[cfg(feature = "serve")]
 mod http;
 mod stdio;
 
@@ -73,6 +74,8 @@ use crate::serve::Caller;
 use crate::turns::Party;
 use crate::turns::threads::{self, Threads};
 
+#[cfg(feature = "serve")]
+pub(super) use asked::request_id;
 pub use catalog::ChosenSkill;
 #[doc(hidden)]
 pub use fuzzing::call as call_in;
@@ -80,7 +83,6 @@ pub use fuzzing::call as call_in;
 pub use http::{HttpSettings, McpService};
 #[cfg(feature = "serve")]
 pub(super) use http::{Measured, unread};
-#[cfg(feature = "serve")]
 pub(super) use message::Begins;
 pub use session::McpSession;
 pub use settings::{KeptBounds, McpSettings};

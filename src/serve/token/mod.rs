@@ -205,11 +205,11 @@ impl Tokens {
     /// # Errors
     /// Where the store cannot be read.
     pub async fn exist(&self) -> Result<bool, QueueError> {
+        // One reads for all who came before it began.
+        let asked = Instant::now();
         if !self.by_id().await?.is_empty() {
             return Ok(true);
         }
-        // One reads for all who came before it began.
-        let asked = Instant::now();
         let _alone = self.inner.reading.lock().await;
         let by_id = match self.fresh(|read| read > asked) {
             Some(by_id) => by_id,

@@ -33,12 +33,14 @@ const MOST_ERRORS: usize = 1_000;
 const MOST_COMPARED: usize = 1_000;
 /// How many tags are named.
 const MOST_NAMED: usize = 12;
+/// How long they may be together, in bytes, where it is more than one.
+const MOST_NAMED_BYTES: usize = 300;
 
 impl fmt::Display for UnknownTag<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let given = said_of(self.given, 60);
         write!(f, "{given} is not one of ")?;
-        let named = &self.known[..self.known.len().min(MOST_NAMED)];
+        let named = self.named();
         let more = self.known.len() - named.len();
         for (at, tag) in named.iter().enumerate() {
             let before = match at {
@@ -46,18 +48,41 @@ impl fmt::Display for UnknownTag<'_> {
                 _ if at + 1 == named.len() && more == 0 => " or ",
                 _ => ", ",
             };
-            write!(f, "{before}{}", said_of(tag, 60))?;
+            write!(f, "{before}{tag}")?;
         }
-        if more > 0 {
-            write!(f, " or {more} others")?;
+        match more {
+            0 => {}
+            1 => write!(f, " or 1 other")?,
+            _ => write!(f, " or {more} others")?,
         }
-        // A skill's schema may have any number.
-        let names = self.known.iter().take(MOST_COMPARED);
-        let names = names.filter_map(|tag| tag.as_str());
-        match closest(self.given.as_str().unwrap_or_default(), names) {
-            Some(close) => write!(f, "; did you mean \"{close}\"?"),
+        match self.close() {
+            Some(close) => write!(f, "; did you mean {}?", said_of(close, 60)),
             None => Ok(()),
         }
+    }
+}
+
+impl UnknownTag<'_> {
+    /// The first of the tags, as they are shown.
+    fn named(&self) -> Vec<String> {
+        let mut bytes = 0;
+        let tags = self.known.iter().take(MOST_NAMED);
+        let tags = tags.map(|tag| said_of(tag, 60)).enumerate();
+        tags.take_while(|(at, tag)| {
+            bytes += tag.len();
+            *at == 0 || bytes <= MOST_NAMED_BYTES
+        })
+        .map(|(_, tag)| tag)
+        .collect()
+    }
+
+    /// The one that may have been meant.
+    fn close(&self) -> Option<&Value> {
+        let given = self.given.as_str()?;
+        // A skill's schema may have any number.
+        let compared = self.known.iter().take(MOST_COMPARED).copied();
+        let close = closest(given, compared.clone().filter_map(Value::as_str))?;
+        compared.into_iter().find(|tag| tag.as_str() == Some(close))
     }
 }
 

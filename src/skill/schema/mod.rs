@@ -155,7 +155,7 @@ impl Mismatch {
             },
             Some(Wrong::Tag(tag)) => Mismatch {
                 pointer: place(tag.place),
-                message: said_of(&tag, 300),
+                message: tag.to_string(),
                 keys: Keys::Fine,
             },
         }

@@ -4,7 +4,7 @@ use jsonschema::error::{TypeKind, ValidationErrorKind as Kind};
 use jsonschema::{JsonType, ValidationError};
 
 use super::meant::not_among;
-use crate::text::{said_of, shortened};
+use crate::text::said_of;
 
 /// What the library says is wrong, but where it would show a part of the schema: that has keywords of ours in it.
 pub(super) fn said_of_error(error: &ValidationError<'_>) -> String {
@@ -17,10 +17,7 @@ pub(super) fn said_of_error(error: &ValidationError<'_>) -> String {
         }
         Kind::Enum { options } => {
             let said = not_among(error.instance(), options);
-            said.map_or_else(
-                || said_of(error, 300),
-                |said| shortened(&said, 500).into_owned(),
-            )
+            said.unwrap_or_else(|| said_of(error, 300))
         }
         // What may be left out is told by what it is otherwise.
         Kind::Type {
@@ -64,6 +61,20 @@ mod tests {
         let many: Vec<String> = (0..40).map(|n| format!("value {n} of them")).collect();
         let said_of_many = said(json!({"enum": many}), json!(true));
         assert!(said_of_many.ends_with(" or 28 others"), "{said_of_many}");
+        // What was meant is said, however long they are.
+        let long: Vec<String> = (0..20).map(|n| format!("{n}{}", "x".repeat(50))).collect();
+        let said_of_long = said(
+            json!({"enum": long}),
+            json!(format!("1{}y", "x".repeat(49))),
+        );
+        assert!(
+            said_of_long.contains(" or 15 others; did you mean \"1xxx"),
+            "{said_of_long}"
+        );
+        assert_eq!(
+            said(json!({"enum": ["", "asc"]}), json!(5)),
+            r#"5 is not one of "" or "asc""#
+        );
         assert_eq!(
             said(json!({"type": ["integer", "null"]}), json!("many")),
             r#""many" is not of type "integer", nor null"#

@@ -320,19 +320,17 @@ fn a_cause_that_is_misspelt_is_refused() {
         place.said(&output)
     };
     // What a job can die of is none, though it is like another.
-    for cause in [
-        "cut_short",
-        "host_error",
-        "host_unavailable",
-        "not_loaded",
-        "result_too_large",
-    ] {
+    for cause in skillhost::queue::CAUSES {
         let said = misspelt(&["list", "--cause", cause]);
         assert!(said.starts_with("exit: 0\n"), "{said}");
     }
-    for command in ["replay", "discard"] {
+    for command in [
+        &["replay", "--all"][..],
+        &["discard", "--all"],
+        &["list", "--json"],
+    ] {
         check(
-            misspelt(&[command, "--all", "--cause", "fule"]),
+            misspelt(&[command, &["--cause", "fule"]].concat()),
             str![[r#"
 exit: 2
 --- stdout
@@ -343,7 +341,7 @@ hint: did you mean `fuel`?
 "#]],
         );
         // One that none died of is no mistake.
-        let none = misspelt(&[command, "--all", "--cause", "deadline"]);
+        let none = misspelt(&[command, &["--cause", "deadline"]].concat());
         assert!(none.starts_with("exit: 0\n"), "{none}");
     }
 }

@@ -244,6 +244,68 @@ What it wants differs
     );
 }
 
+/// Mostly a new build wants what the one before it wanted; and some want nothing.
+#[test]
+fn a_difference_may_be_none_in_what_is_wanted() {
+    let place = granted();
+    let component = place.path("csv-query/skill.wasm");
+    let mut bytes = fs::read(&component).unwrap();
+    // A section that says nothing.
+    bytes.extend_from_slice(b"\x00\x06\x05build");
+    fs::write(&component, bytes).unwrap();
+    check(
+        place.run(["policy", "diff", "csv-query"]),
+        str![[r#"
+exit: 0
+--- stdout
+csv-query
+  confirmed  0.1.0  sha256:[DIGEST]
+  now        0.1.0  sha256:[DIGEST]
+
+The digest differs, and nothing in what it wants
+--- stderr
+
+"#]],
+    );
+    check(
+        place.run(["policy", "diff", "csv-query", "--json"]),
+        str![[r#"
+exit: 0
+--- stdout
+{"name":"csv-query","version":"0.1.0","digest":"sha256:[DIGEST]","consent":"missing","confirmed":false,"before":{"digest":"sha256:[DIGEST]","version":"0.1.0"},"changes":[]}
+--- stderr
+
+"#]],
+    );
+    place.add_example("text-stats");
+    place.write("text-stats/skill.toml", "");
+    check(
+        place.run(["policy", "diff", "text-stats"]),
+        str![[r#"
+exit: 0
+--- stdout
+text-stats
+  now  0.1.0  sha256:[DIGEST]
+
+No digest is confirmed; it wants
+  + added     tools count: idempotent, read_only
+--- stderr
+
+"#]],
+    );
+    change(&place);
+    check(
+        place.run(["policy", "diff", "csv-query", "--json"]),
+        str![[r#"
+exit: 0
+--- stdout
+{"name":"csv-query","version":"0.1.0","digest":"sha256:[DIGEST]","consent":"missing","confirmed":false,"before":{"digest":"sha256:[DIGEST]","version":"0.1.0"},"changes":[{"kind":"widened","field":"directories","subject":"*","before":"ro","after":"rw"},{"kind":"added","field":"environment","subject":"SECRET","after":""}]}
+--- stderr
+
+"#]],
+    );
+}
+
 /// Whoever puts a build in the place of another is told before the next run is refused.
 #[test]
 fn installing_a_changed_skill_says_that_it_is_not_confirmed() {

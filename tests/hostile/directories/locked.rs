@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
 use skillhost::grant::{Grants, Mode};
 use skillhost::skill::Digest;
-use skillhost::{Control, ExecutionRequest, ExecutionResult, Host, Status};
+use skillhost::{Control, ExecutionRequest, ExecutionResult, Failure, Host, Limit, Status};
 use tokio::task::JoinHandle;
 
 use super::calling;
@@ -218,6 +218,8 @@ async fn all_there(stuck: &[JoinHandle<ExecutionResult>], folders: &[&Locked], t
 #[track_caller]
 fn late(result: &ExecutionResult) -> Duration {
     assert_eq!(result.status, Status::Timeout, "{:?}", result.failure);
+    let limit = result.failure.as_ref().and_then(Failure::limit);
+    assert_eq!(limit.map(|(limit, _)| limit), Some(Limit::WallTime));
     let (usage, limits) = (&result.usage, &result.limits);
     let by = usage.wall_time.saturating_sub(limits.wall_time);
     assert!(by < LATE, "{by:?}");
@@ -228,7 +230,9 @@ fn late(result: &ExecutionResult) -> Duration {
 async fn least_late(stuck: Vec<JoinHandle<ExecutionResult>>) -> Duration {
     let mut least = PATIENCE;
     for one in stuck {
-        least = least.min(late(&one.await.expect("it does not panic")));
+        let result = one.await.expect("it does not panic");
+        assert!(result.usage.fuel > 0, "it had begun: {:?}", result.usage);
+        least = least.min(late(&result));
     }
     least
 }

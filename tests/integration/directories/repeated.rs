@@ -37,6 +37,22 @@ async fn a_run_can_be_repeated() {
         assert_eq!(told, &files[0][0]);
         assert!(told.as_str().unwrap().contains("1767323045"), "{told}");
     }
+    // Of each source there is as much as anybody likes to have, whatever is drawn from the others.
+    for (drawn, others) in [
+        ("random", ["insecure", "seed"]),
+        ("insecure", ["random", "seed"]),
+    ] {
+        let skill = host().load(behaviours_path()).await.unwrap();
+        let request = ExecutionRequest::new(skill.digest(), json!({ "drawn": drawn }))
+            .tool("ambient")
+            .grants(grants(7));
+        let result = execute(host(), request).await;
+        let after = output(&result);
+        assert_ne!(after[drawn], once[drawn]);
+        for other in others {
+            assert_eq!(after[other], once[other], "{drawn} was drawn from");
+        }
+    }
     let fresh = behaviour(host(), "ambient", ambient()).await;
     for figure in ["now", "random", "insecure", "seed", "request_id", "files"] {
         assert_ne!(once[figure], fresh[figure], "{figure}");

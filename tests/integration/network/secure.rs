@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use skillhost::{Host, HostError, NameServers, Roots};
+use tokio_rustls::rustls::HandshakeKind;
 
 use super::servers::{Answer, Names};
 use super::tls::{Secure, server};
@@ -30,6 +31,7 @@ async fn an_added_authority_is_trusted_for_the_names_it_vouches_for() {
             .expect("a host can be set up");
         let answer = ask(&trusting, &server, "a.example").await;
         assert_eq!(answer["body"], "secret", "{roots:?}: {answer}");
+        let heard = server.heads().len();
         let answer = ask(&trusting, &server, "b.example").await;
         assert_eq!(answer["error"], "certificate", "{roots:?}");
         let answer = ask(&trusting, &server, "127.0.0.1").await;
@@ -40,7 +42,24 @@ async fn an_added_authority_is_trusted_for_the_names_it_vouches_for() {
             .expect("a host can be set up");
         let answer = ask(&plain, &server, "a.example").await;
         assert_eq!(answer["error"], "certificate", "{roots:?}");
+        assert_eq!(server.heads().len(), heard, "it got no byte of any request");
     }
+}
+
+/// By the ticket of an earlier one, a server would know whoever comes again.
+#[tokio::test]
+async fn no_session_is_taken_up_again() {
+    let names = Names::with(|_, _| Answer::addresses(&["127.0.0.1"])).await;
+    let server = server("a.example").await;
+    let host = builder()
+        .name_servers(NameServers::Servers(vec![names.address]))
+        .certificate(server.authority.clone())
+        .build()
+        .expect("a host can be set up");
+    for _ in 0..3 {
+        assert_eq!(ask(&host, &server, "a.example").await["body"], "secret");
+    }
+    assert_eq!(server.greetings(), [HandshakeKind::Full; 3]);
 }
 
 #[tokio::test]

@@ -7,13 +7,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio_rustls::rustls::{HandshakeKind, ServerConfig};
 
 pub struct Secure {
     pub port: u16,
     pub authority: String,
     heads: Arc<Mutex<Vec<String>>>,
+    greetings: Arc<Mutex<Vec<HandshakeKind>>>,
     task: JoinHandle<()>,
 }
 
@@ -50,12 +51,18 @@ pub async fn server(name: &str) -> Secure {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = listener.local_addr().expect("it has one").port();
     let heads: Arc<Mutex<Vec<String>>> = Arc::default();
-    let heard = Arc::clone(&heads);
+    let greetings: Arc<Mutex<Vec<HandshakeKind>>> = Arc::default();
+    let (heard, greeted) = (Arc::clone(&heads), Arc::clone(&greetings));
     let task = tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let Ok(mut stream) = acceptor.accept(stream).await else {
                 continue;
             };
+            let greeting = stream.get_ref().1.handshake_kind();
+            greeted
+                .lock()
+                .expect("nobody panics here")
+                .push(greeting.expect("it is over"));
             let mut buffer = [0; 4096];
             let read = stream.read(&mut buffer).await.unwrap_or_default();
             heard
@@ -71,6 +78,7 @@ pub async fn server(name: &str) -> Secure {
         port,
         authority,
         heads,
+        greetings,
         task,
     }
 }
@@ -79,5 +87,10 @@ impl Secure {
     /// The heads of the requests that came.
     pub fn heads(&self) -> Vec<String> {
         self.heads.lock().expect("nobody panics here").clone()
+    }
+
+    /// How those greeted whom it let in.
+    pub fn greetings(&self) -> Vec<HandshakeKind> {
+        self.greetings.lock().expect("nobody panics here").clone()
     }
 }

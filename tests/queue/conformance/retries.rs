@@ -318,6 +318,7 @@ async fn a_deadline_passes_in_the_queue(place: Place) {
     let hear = told.clone();
     let worker = place.worker().on_settled(move |settled| {
         let told = (settled.job, settled.attempt, settled.ended, settled.status);
+        assert_eq!(settled.skill, good().work.skill());
         hear.lock().unwrap().push(told);
     });
     let done = place.work(worker).await;

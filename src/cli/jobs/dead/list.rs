@@ -59,12 +59,19 @@ pub fn list(
             .filter
             .page(&queue, &[JobStatus::Dead], &args.page)
             .await?;
+        // Also for a program, that the cause is a misspelt one.
+        let none = match jobs.is_empty() {
+            true => Some(no_dead(&queue, &args.filter).await?),
+            false => None,
+        };
         if args.json {
             print_json(console, &jobs)?;
             return Ok(Exit::Success);
         }
         let Some(last) = jobs.last() else {
-            console.note(no_dead(&queue, &args.filter).await?);
+            if let Some(none) = none {
+                console.note(none);
+            }
             return Ok(Exit::Success);
         };
         let mut table = Table::new(0);

@@ -213,18 +213,25 @@ impl Reads for Reader {
         })
     }
 
-    fn tenants<'a>(&'a self, ids: &'a [Uuid]) -> Answer<'a, Vec<(Uuid, String)>> {
+    fn belongings<'a>(&'a self, ids: &'a [Uuid]) -> Answer<'a, Vec<(Uuid, LaneKey)>> {
         Box::pin(async move {
             if ids.is_empty() {
                 return Ok(Vec::new());
             }
-            let sql = "SELECT jobs.id, tenants.name FROM jobs JOIN lanes ON lanes.id = jobs.lane \
-                       JOIN scopes AS tenants ON tenants.id = lanes.tenant \
-                       WHERE jobs.id = ANY($1::uuid[])";
-            let rows = self.pool.query(sql, &[&ids]).await?;
-            rows.iter()
-                .map(|read| Ok((read.try_get(0)?, read.try_get(1)?)))
-                .collect()
+            let sql = format!(
+                "SELECT jobs.id, queues.name, tenants.name, skills.name FROM jobs \
+                 JOIN lanes ON lanes.id = jobs.lane {SCOPES} WHERE jobs.id = ANY($1::uuid[])"
+            );
+            let rows = self.pool.query(&sql, &[&ids]).await?;
+            let belonging = |read: &SqlRow| {
+                let lane = LaneKey {
+                    queue: read.try_get(1)?,
+                    tenant: read.try_get(2)?,
+                    skill: read.try_get(3)?,
+                };
+                Ok((read.try_get(0)?, lane))
+            };
+            rows.iter().map(belonging).collect()
         })
     }
 

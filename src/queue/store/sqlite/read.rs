@@ -151,21 +151,26 @@ impl Reads for Reader {
         })
     }
 
-    fn tenants<'a>(&'a self, ids: &'a [Uuid]) -> Answer<'a, Vec<(Uuid, String)>> {
+    fn belongings<'a>(&'a self, ids: &'a [Uuid]) -> Answer<'a, Vec<(Uuid, LaneKey)>> {
         let ids = ids.to_vec();
         self.read(move |connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT jobs.id, tenants.name FROM jobs JOIN lanes ON lanes.id = jobs.lane \
-                 JOIN scopes AS tenants ON tenants.id = lanes.tenant WHERE jobs.id = ?1",
-            )?;
-            let mut tenants = Vec::with_capacity(ids.len());
+            let mut statement = connection.prepare_cached(&format!(
+                "SELECT jobs.id, queues.name, tenants.name, skills.name FROM jobs \
+                 JOIN lanes ON lanes.id = jobs.lane {SCOPES} WHERE jobs.id = ?1",
+            ))?;
+            let mut belongings = Vec::with_capacity(ids.len());
             for id in ids {
-                let tenant = statement.query_row([id.as_bytes()], |read| {
-                    Ok((uuid(read, 0)?, read.get::<_, String>(1)?))
+                let one = statement.query_row([id.as_bytes()], |read| {
+                    let lane = LaneKey {
+                        queue: read.get(1)?,
+                        tenant: read.get(2)?,
+                        skill: read.get(3)?,
+                    };
+                    Ok((uuid(read, 0)?, lane))
                 });
-                tenants.extend(tenant.optional()?);
+                belongings.extend(one.optional()?);
             }
-            Ok(tenants)
+            Ok(belongings)
         })
     }
 

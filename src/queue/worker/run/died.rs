@@ -6,7 +6,6 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::super::super::engine::tick::Died;
-use super::super::super::handle::job;
 use super::super::super::job::JobStatus;
 use super::super::Settled;
 use super::Loop;
@@ -24,7 +23,8 @@ impl Loop {
             return;
         };
         let ids: Vec<Uuid> = died.iter().map(|died| died.job).collect();
-        let found = match self.queue().reads().find(&ids).await {
+        // There may be a thousand of them, and the body of each may be large.
+        let found = match self.queue().reads().belongings(&ids).await {
             Ok(found) => found,
             // What became of them is written down all the same.
             Err(error) => {
@@ -32,17 +32,22 @@ impl Loop {
                 return;
             }
         };
-        let expired: HashMap<Uuid, bool> =
-            died.iter().map(|died| (died.job, died.expired)).collect();
-        for job in found.into_iter().filter_map(|found| job(found).ok()) {
-            let (ended, message) = match expired.get(&job.id) {
-                Some(false) => ("lost", "its worker died, or lost touch with the queue"),
-                _ => ("expired", "its deadline passed while it waited"),
+        let mut skills: HashMap<Uuid, String> = found
+            .into_iter()
+            .map(|(job, lane)| (job, lane.skill))
+            .collect();
+        for Died { job, expired } in died {
+            let Some(skill) = skills.remove(job) else {
+                continue;
+            };
+            let (ended, message) = match expired {
+                false => ("lost", "its worker died, or lost touch with the queue"),
+                true => ("expired", "its deadline passed while it waited"),
             };
             hear(&Settled {
-                job: job.id,
-                skill: job.submitted.skill(),
-                tool: job.submitted.work.tool().map(str::to_owned),
+                job: *job,
+                skill,
+                tool: None,
                 attempt: 0,
                 ended,
                 status: JobStatus::Dead,

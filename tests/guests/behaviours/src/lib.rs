@@ -95,6 +95,10 @@ impl Guest for Behaviours {
         let input: Value = serde_json::from_str(&input).expect("the host sends JSON");
         let number = |key: &str| input[key].as_u64().unwrap_or_default();
         let text = |key: &str| input[key].as_str().unwrap_or_default().to_owned();
+        // So that a test knows that it runs.
+        if let Some(first) = input["log_first"].as_str() {
+            log(Level::Info, first);
+        }
         let answer = match tool.as_str() {
             "add_tokens" => {
                 skillhost::skill::tokens::add(number("input"), number("output"));
@@ -102,7 +106,17 @@ impl Guest for Behaviours {
                 json!({})
             }
             "allocate" => json!({"sum": touched(number("bytes") as usize)}),
-            "ambient" => ambient(&context),
+            "ambient" => {
+                // One source is drawn from more often than the others.
+                match input["drawn"].as_str() {
+                    Some("random") => drop(get_random_bytes(1_000)),
+                    Some("insecure") => {
+                        drop(wasip2::random::insecure::get_insecure_random_bytes(1_000))
+                    }
+                    _ => {}
+                }
+                ambient(&context)
+            }
             "answer" => return Ok(plain(text("json"))),
             "answer_large" => return Ok(plain(quoted(number("bytes") as usize))),
             "attach" => {
