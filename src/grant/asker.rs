@@ -197,7 +197,9 @@ impl Asker {
                 ));
             }
             let key = || {
-                let key = sought.keys.first().filter(|_| by_itself)?;
+                // What no flag can have was not asked for in earnest.
+                let mut keys = sought.keys.iter().filter(|_| by_itself);
+                let key = keys.find(|key| !key.is_empty() && !key.contains('='))?;
                 let text = format!("{key}={NO_VALUE}");
                 Some(format!(
                     "the skill asked for the configuration key `{}`, which it was not given; if that is why, {}",

@@ -168,7 +168,7 @@ pub(crate) const NOT_MARKED: &str = "not_marked";
 /// assert!(CAUSES.contains(&"worker_lost"));
 /// assert!(CAUSES.is_sorted());
 /// ```
-pub const CAUSES: [&str; 27] = [
+pub const CAUSES: &[&str] = &[
     "approval_expired",
     "approval_refused",
     "circuit_open",

@@ -335,42 +335,67 @@ async fn no_two_requests_of_a_session_have_the_same_id() {
         answer["id"].clone()
     };
     let ping = agent.message("ping", json!({}));
-    let same = "has the same `id`, and has not been answered yet";
-    let cancel =
-        json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}});
+    let same = "has the same `id`, and has not been answered, or nobody waited for its answer";
+    let cancel = |id: u64| json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}});
     // Also where nobody waits for the answer any more.
-    for waits in [true, false] {
-        let call = agent.open("tools/call", sleep.clone()).await;
+    for (id, waits) in [(100, true), (101, false)] {
+        let mut call = agent.message("tools/call", sleep.clone());
+        call["id"] = json!(id);
+        let call = agent.client.open(agent.post(&call)).await;
         underway(&client, 1).await;
         let call = waits.then_some(call);
-        assert_eq!(refused(&ping, same).await, 1);
+        let mut number = ping.clone();
+        number["id"] = json!(id);
+        assert_eq!(refused(&number, same).await, id);
         // Another session has ids of its own, and so have texts.
         let other = Agent::older(client.clone()).await;
-        other.result("ping", json!({})).await;
+        let (answer, _) = other.send(other.post(&number)).await;
+        assert_eq!(answer["result"], json!({}));
         let mut text = ping.clone();
-        text["id"] = json!("1");
+        text["id"] = json!(id.to_string());
         let (answer, _) = agent.send(agent.post(&text)).await;
         assert_eq!(
             (&answer["id"], &answer["result"]),
-            (&json!("1"), &json!({}))
+            (&text["id"], &json!({}))
         );
-        // It can be cancelled as ever, and its stream ends.
-        let answer = agent.client.send(agent.post(&cancel)).await;
+        // It can be cancelled as ever, and its stream ends; its answer may still be on its way.
+        let answer = agent.client.send(agent.post(&cancel(id))).await;
         assert_eq!(answer.status, StatusCode::ACCEPTED);
         underway(&client, 0).await;
         if let Some(call) = call {
             call.into_body().collect().await.unwrap();
-            agent.result("ping", json!({})).await;
         }
+        refused(&number, same).await;
     }
-    // Free again a while after it was over.
-    tokio::time::timeout(PATIENCE, async {
-        while agent.client.send(agent.post(&ping)).await.status != StatusCode::OK {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    })
-    .await
-    .expect("it is over");
+    // Of what was answered, it is free.
+    for _ in 0..3 {
+        agent.result("ping", json!({})).await;
+    }
+    // Whoever reads on in an answer elsewhere brings this one to its end, and not the call.
+    let mut call = agent.message("tools/call", sleep.clone());
+    call["id"] = json!(102);
+    let mut call = agent.client.open(agent.post(&call)).await.into_body();
+    underway(&client, 1).await;
+    let first = call.frame().await.unwrap().unwrap().into_data().unwrap();
+    let first = String::from_utf8(first.to_vec()).unwrap();
+    let event = first.lines().find_map(|line| line.strip_prefix("id:"));
+    let mut goes_on = client.request("GET", "/mcp", "");
+    for (name, value) in [
+        ("mcp-session-id", agent.session.as_deref().unwrap()),
+        ("accept", "text/event-stream"),
+        ("last-event-id", event.expect(&first).trim()),
+    ] {
+        goes_on.headers_mut().insert(name, value.parse().unwrap());
+    }
+    let goes_on = client.open(goes_on).await;
+    assert_eq!(goes_on.status(), StatusCode::OK);
+    call.collect().await.unwrap();
+    let mut number = ping.clone();
+    number["id"] = json!(102);
+    refused(&number, same).await;
+    agent.client.send(agent.post(&cancel(102))).await;
+    goes_on.into_body().collect().await.unwrap();
+    underway(&client, 0).await;
     let mut long = ping;
     long["id"] = json!("x".repeat(255));
     refused(&long, "the `id` of a request has at most 256 B").await;
@@ -378,7 +403,7 @@ async fn no_two_requests_of_a_session_have_the_same_id() {
     serving.signal(libc::SIGTERM);
     ends(serving).await;
     let entries = audited(&home, "execution");
-    assert_eq!(entries.len(), 2, "{entries:?}");
+    assert_eq!(entries.len(), 3, "{entries:?}");
     assert!(entries.iter().all(|entry| entry["outcome"] == "cancelled"));
 }
 

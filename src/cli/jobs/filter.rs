@@ -148,7 +148,7 @@ fn check_cause(cause: &str, dead: &BTreeMap<String, u64>) -> Result<(), Complain
     let limits = units::limits(&Limits::default());
     // Those that there are first: of two that are as close, one of them is meant.
     let known: Vec<&str> = (dead.keys().map(String::as_str))
-        .chain(CAUSES)
+        .chain(CAUSES.iter().copied())
         .chain(limits.iter().map(|(name, _)| name.as_str()))
         .collect();
     match closest(cause, known.iter().copied()) {

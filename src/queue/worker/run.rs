@@ -482,9 +482,8 @@ impl Loop {
                 for running in self.running.values() {
                     running.token.cancel();
                 }
-                self.register().await?;
                 self.died(&ticked.died).await;
-                Ok(())
+                self.register().await
             }
             // It may pass before the lease does.
             Err(error @ (QueueError::Full(_) | QueueError::Unavailable(_))) => {

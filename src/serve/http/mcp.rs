@@ -20,7 +20,7 @@ use super::state::Service;
 use super::stream::{outlived, place};
 use crate::json::{LARGE, measure, too_heavy};
 use crate::serve::caller::{Caller, Tenancy};
-use crate::serve::mcp::{Begins, HttpSettings, McpServer, Measured, request_id, unread};
+use crate::serve::mcp::{Asks, Begins, HttpSettings, McpServer, Measured, unread};
 
 /// The route `/mcp`, for [`guarded`](super::guarded): a door for agents with the same tokens, hosts,
 /// origins and rates, whose messages count to the same bodies, with the same time to come, and whose
@@ -88,27 +88,25 @@ async fn taken_in(State(bounds): State<Bounds>, request: Request, next: Next) ->
         }
         let begins = Begins::of(&message);
         begins.fits(&message, heap).map_err(refused)?;
-        let request = request_id(&message).map_err(refused)?;
+        let asks = Asks::of(&message).map_err(refused)?;
         let mut reading: Held = None;
         let more = heap.saturating_mul(AT_ONCE - 1);
         hold_values(&all, &mut held, heap)
             .and_then(|()| hold_values(&all, &mut reading, more))
             .map_err(Problem::into_response)?;
-        Ok((held, reading, heap, begins, request))
+        Ok((held, reading, heap, begins, asks))
     };
     let looked = in_time(service, caller.as_ref(), bytes.len(), look).await;
     let looked = looked.unwrap_or_else(|problem| Err(problem.into_response()));
-    let (held, reading, heap, begins, request) = match looked {
-        Ok((held, reading, heap, begins, request)) => {
-            (Arc::new(held), reading, heap, begins, request)
-        }
+    let (held, reading, heap, begins, asks) = match looked {
+        Ok((held, reading, heap, begins, asks)) => (Arc::new(held), reading, heap, begins, asks),
         Err(answer) => return answer,
     };
     // Whoever reads it may do so when this is over, as its client has gone away.
     parts.extensions.insert(Measured {
         heap,
         begins,
-        request,
+        asks,
         held: Some(Arc::new((Arc::clone(&held), reading))),
     });
     let place = match &caller {

@@ -1,83 +1,100 @@
-//! What a session has been asked and has not answered yet, by the ids of the requests.
+//! What a session has been asked, by the ids of the requests.
 //!
-//! The protocol has a client use no id twice in a session. The library takes the answer to either of two requests of one
-//! id for that to the other, and keeps the stream of one of them for as long as the session; so the second is refused.
+//! The protocol has a client use no id twice in a session. Of two requests of one id, the library takes the answer to
+//! one for that to the other, and keeps the stream of one of them for as long as the session; so the second is refused.
+//! An id is free again where it is certain that the library has let go of it: once the answer has been read to its end.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::hash::{BuildHasher as _, RandomState};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::BoxBody;
 use rmcp::model::RequestId;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
-use tokio::time::Instant;
 
 use crate::limits::display_bytes;
 
-/// The longest id of a request, in bytes of JSON. It is kept until the request has been answered; clients take a number
-/// or a UUID.
+/// The longest id of a request, in bytes of JSON. The library keeps it until the request has been answered; clients take
+/// a number or a UUID.
 const MOST_ID: usize = 256;
 
-/// For how long an id is that of a request still, once that has been carried out and nobody waits for its answer: by
-/// then, the library has let go of it.
-const LINGERS: Duration = Duration::from_secs(5);
+/// How many ids of a session may be in use, most of them those of requests that were cancelled or whose client did not
+/// wait for the answer.
+const MOST_IN_USE: usize = 10_000;
 
-/// The id of the request that a message is. What is none, or is no message, has none.
-///
-/// # Errors
-/// Why it is not read, for whoever has sent it.
-pub(in crate::serve) fn request_id(message: &[u8]) -> Result<Option<RequestId>, String> {
-    #[derive(Deserialize)]
-    struct Asks<'m> {
-        method: Option<IgnoredAny>,
-        #[serde(borrow)]
-        id: Option<&'m RawValue>,
-    }
-    if !message.trim_ascii_start().starts_with(b"{") {
-        return Ok(None);
-    }
-    let Asks { method, id } = match serde_json::from_slice(message) {
-        Ok(asks) => asks,
-        // Which of the two counts is not known here.
-        Err(error) if error.is_data() => {
-            return Err("a name stands twice in the message".to_owned());
+/// What a message asks for, as far as it matters to the ids that are in use.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(in crate::serve) struct Asks {
+    /// The id of the request that it is, where it is one.
+    pub request: Option<RequestId>,
+    /// Whether a request is cancelled by it.
+    pub cancels: bool,
+}
+
+impl Asks {
+    /// What this message asks for.
+    ///
+    /// # Errors
+    /// Why it is not read, for whoever has sent it.
+    pub fn of(message: &[u8]) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        struct Message<'m> {
+            #[serde(borrow)]
+            method: Option<&'m RawValue>,
+            #[serde(borrow)]
+            id: Option<&'m RawValue>,
         }
-        Err(_) => return Ok(None),
-    };
-    let Some(id) = id.filter(|_| method.is_some()) else {
-        return Ok(None);
-    };
-    match id.get().len() > MOST_ID {
-        true => Err(format!(
-            "the `id` of a request has at most {}",
-            display_bytes(MOST_ID as u64)
-        )),
-        false => Ok(serde_json::from_str(id.get()).ok()),
+        if !message.trim_ascii_start().starts_with(b"{") {
+            return Ok(Asks::default());
+        }
+        let (method, id) = match serde_json::from_slice(message) {
+            Ok(Message {
+                method: Some(method),
+                id,
+            }) => (method, id),
+            // Which of the two counts is not known here.
+            Err(error) if error.is_data() => {
+                return Err("a name stands twice in the message".to_owned());
+            }
+            _ => return Ok(Asks::default()),
+        };
+        if id.is_some_and(|id| id.get().len() > MOST_ID) {
+            return Err(format!(
+                "the `id` of a request has at most {}",
+                display_bytes(MOST_ID as u64)
+            ));
+        }
+        let method = serde_json::from_str::<Cow<'_, str>>(method.get());
+        Ok(Asks {
+            request: id.and_then(|id| serde_json::from_str(id.get()).ok()),
+            cancels: method.is_ok_and(|method| method == "notifications/cancelled"),
+        })
     }
 }
 
-/// The requests of a session that have not been answered yet.
+/// The ids of a session that are in use.
 #[derive(Debug, Default)]
 pub(super) struct Asked {
     keys: RandomState,
-    going: Mutex<Going>,
+    uses: Mutex<Uses>,
 }
 
 #[derive(Debug, Default)]
-struct Going {
-    /// By the hash of its id, which request it is, and since when it has been carried out.
-    requests: HashMap<u64, (u64, Option<Instant>)>,
+struct Uses {
+    /// By the hash of an id, which request that is, and whether it has been carried out.
+    carried_out: HashMap<u64, (u64, bool)>,
     next: u64,
-    /// Once there are so many, those are looked for that linger no more.
-    many: usize,
+    /// Of requests before this one, an answer may have come to its end without having been given.
+    ended_before: u64,
+    /// How many messages are being handed on that bring one to its end.
+    ending: usize,
 }
 
 /// A request of a session, under way.
@@ -85,54 +102,76 @@ struct Going {
 pub(super) struct Request {
     asked: Arc<Asked>,
     id: u64,
-    number: u64,
+}
+
+/// Why a request is not begun.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum NotBegun {
+    /// Another one of the same id has not been answered, or nobody waited for its answer.
+    InUse,
+    /// More ids are in use than a session may have.
+    TooMany,
 }
 
 impl Asked {
-    /// Begins with one; `None` where another one of this id has not been answered.
-    pub fn begin(self: &Arc<Self>, id: &RequestId) -> Option<Arc<Request>> {
+    /// Begins with a request.
+    ///
+    /// # Errors
+    /// Where none of this id may begin.
+    pub fn begin(self: &Arc<Self>, id: &RequestId) -> Result<Arc<Request>, NotBegun> {
         let id = self.keys.hash_one(id);
-        let mut going = self.lock();
-        let now = Instant::now();
-        let lingers = |over: Option<Instant>| over.is_none_or(|over| now - over < LINGERS);
-        if going
-            .requests
-            .get(&id)
-            .is_some_and(|(_, over)| lingers(*over))
-        {
-            return None;
+        let mut uses = self.lock();
+        if uses.carried_out.contains_key(&id) {
+            return Err(NotBegun::InUse);
         }
-        if going.requests.len() >= going.many {
-            going.requests.retain(|_, (_, over)| lingers(*over));
-            going.many = (2 * going.requests.len()).max(64);
+        if uses.carried_out.len() >= MOST_IN_USE {
+            return Err(NotBegun::TooMany);
         }
-        let number = going.next;
-        going.next += 1;
-        going.requests.insert(id, (number, None));
-        drop(going);
+        let number = uses.next;
+        uses.next += 1;
+        uses.carried_out.insert(id, (number, false));
+        drop(uses);
         let asked = Arc::clone(self);
-        Some(Arc::new(Request { asked, id, number }))
+        Ok(Arc::new(Request { asked, id }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Going> {
+    /// For as long as something is handed on that brings an answer to its end before it has been given: that its
+    /// request is cancelled, or that somebody reads on in it elsewhere.
+    pub fn ends_one(self: &Arc<Self>) -> Ending {
+        self.lock().ending += 1;
+        Ending(Arc::clone(self))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Uses> {
         // Each change is one call: nothing is ever half done.
-        self.going.lock().unwrap_or_else(PoisonError::into_inner)
+        self.uses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Something that brings an answer to its end is being handed on.
+pub(super) struct Ending(Arc<Asked>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let mut uses = self.0.lock();
+        uses.ending -= 1;
+        uses.ended_before = uses.next;
     }
 }
 
 impl Request {
-    /// Its answer has come to its end.
-    fn is_answered(&self) {
-        let mut going = self.asked.lock();
-        let is_this = |(number, _): &(u64, _)| *number == self.number;
-        if going.requests.get(&self.id).is_some_and(is_this) {
-            going.requests.remove(&self.id);
+    /// Its answer has been read to its end.
+    fn is_read(&self) {
+        let mut uses = self.asked.lock();
+        let ended_before = uses.ended_before;
+        let is_over = |(number, carried_out): &(u64, bool)| *carried_out && *number >= ended_before;
+        if uses.ending == 0 && uses.carried_out.get(&self.id).is_some_and(is_over) {
+            uses.carried_out.remove(&self.id);
         }
     }
 }
 
-/// It has been carried out. Where somebody waits for the answer, that comes to its end now; where nobody does any more,
-/// this is all that tells of it.
+/// Whatever carries out a request has one, until it has.
 #[derive(Debug, Clone)]
 pub(super) struct Carried {
     _out: Arc<CarriedOut>,
@@ -142,7 +181,7 @@ pub(super) struct Carried {
 struct CarriedOut(Arc<Request>);
 
 impl Carried {
-    /// Whatever carries out this request has one, until it has.
+    /// For what carries out this request.
     pub fn out(request: &Arc<Request>) -> Self {
         let _out = Arc::new(CarriedOut(Arc::clone(request)));
         Carried { _out }
@@ -151,11 +190,9 @@ impl Carried {
 
 impl Drop for CarriedOut {
     fn drop(&mut self) {
-        let Request { asked, id, number } = &*self.0;
-        if let Some((one, over)) = asked.lock().requests.get_mut(id)
-            && one == number
-        {
-            *over = Some(Instant::now());
+        let Request { asked, id } = &*self.0;
+        if let Some((_, carried_out)) = asked.lock().carried_out.get_mut(id) {
+            *carried_out = true;
         }
     }
 }
@@ -176,7 +213,7 @@ impl Body for Answer {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
         if matches!(polled, Poll::Ready(None)) || self.body.is_end_stream() {
-            self.request.is_answered();
+            self.request.is_read();
         }
         polled
     }
@@ -197,71 +234,106 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_is_known_by_its_id() {
-        let id = |message: &str| request_id(message.as_bytes());
-        let number = |number| Ok(Some(RequestId::Number(number)));
-        assert_eq!(id(r#"{"id": 7, "method": "ping"}"#), number(7));
-        assert_eq!(id(r#" {"method": "ping", "\u0069d": 7}"#), number(7));
-        let text = RequestId::String("a".into());
-        assert_eq!(id(r#"{"id": "\u0061", "method": "ping"}"#), Ok(Some(text)));
-        for none in [
+    fn what_a_message_is_is_told_by_its_method_and_id() {
+        let asks = |message: &str| Asks::of(message.as_bytes());
+        let request = |id| {
+            Ok(Asks {
+                request: Some(id),
+                cancels: false,
+            })
+        };
+        let seven = RequestId::Number(7);
+        let said = asks(r#"{"id": 7, "method": "ping"}"#);
+        assert_eq!(said, request(seven.clone()));
+        let said = asks(r#" {"method": "ping", "\u0069d": 7}"#);
+        assert_eq!(said, request(seven));
+        let said = asks(r#"{"id": "\u0061", "method": "ping"}"#);
+        assert_eq!(said, request(RequestId::String("a".into())));
+        for cancels in [
+            r#"{"method": "notifications\/cancelled", "params": {"requestId": 7}}"#,
+            r#"{"id": {}, "method": "notifications/cancelled"}"#,
+        ] {
+            let said = asks(cancels).unwrap();
+            assert!(said.cancels && said.request.is_none(), "{cancels}");
+        }
+        for nothing in [
             r#"{"id": 7, "result": {}}"#,
             r#"{"method": "notifications/initialized"}"#,
             r#"{"id": null, "method": "ping"}"#,
             r#"{"id": {}, "method": "ping"}"#,
+            r#"{"method": 7}"#,
             "[]",
             "{",
             "",
         ] {
-            assert_eq!(id(none), Ok(None), "{none}");
+            assert_eq!(asks(nothing), Ok(Asks::default()), "{nothing}");
         }
-        let twice = id(r#"{"id": 1, "id": 2, "method": "ping"}"#).unwrap_err();
+        let twice = asks(r#"{"id": 1, "id": 2, "method": "ping"}"#).unwrap_err();
         assert!(twice.contains("twice"), "{twice}");
         let of = |bytes| format!(r#"{{"id": "{}", "method": "ping"}}"#, "x".repeat(bytes));
-        assert!(id(&of(MOST_ID - 2)).is_ok());
-        let long = id(&of(MOST_ID - 1)).unwrap_err();
+        assert!(asks(&of(MOST_ID - 2)).is_ok());
+        let long = asks(&of(MOST_ID - 1)).unwrap_err();
         assert!(long.contains("256 B"), "{long}");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn an_id_is_free_once_its_request_has_been_answered() {
+    #[tokio::test]
+    async fn an_id_is_free_once_its_answer_has_been_read() {
         let asked = Arc::new(Asked::default());
-        let id = RequestId::Number(1);
-        let answer = |request: &Arc<Request>| Answer {
-            body: Full::new(Bytes::from_static(b"{}")).boxed(),
-            request: Arc::clone(request),
+        let begin = |number| asked.begin(&RequestId::Number(number));
+        let read = async |request: &Arc<Request>| {
+            let answer = Answer {
+                body: Full::new(Bytes::from_static(b"{}")).boxed(),
+                request: Arc::clone(request),
+            };
+            answer.collect().await.unwrap();
         };
-        let first = asked.begin(&id).unwrap();
-        let carried = Carried::out(&first);
-        assert!(asked.begin(&id).is_none());
-        assert!(asked.begin(&RequestId::String("1".into())).is_some());
-        answer(&first).collect().await.unwrap();
-        // What carries out an earlier one has nothing to do with this.
-        let second = asked.begin(&id).unwrap();
+        for _ in 0..2 {
+            let request = begin(1).unwrap();
+            let carried = Carried::out(&request);
+            assert_eq!(begin(1).unwrap_err(), NotBegun::InUse);
+            drop(carried.clone());
+            drop(carried);
+            assert_eq!(begin(1).unwrap_err(), NotBegun::InUse);
+            read(&request).await;
+        }
+        assert!(asked.begin(&RequestId::String("2".into())).is_ok());
+        // Nobody waits for the answer.
+        drop(Carried::out(&begin(2).unwrap()));
+        assert_eq!(begin(2).unwrap_err(), NotBegun::InUse);
+        // Its stream comes to an end before it does.
+        let request = begin(3).unwrap();
+        let carried = Carried::out(&request);
+        read(&request).await;
         drop(carried);
-        answer(&first).collect().await.unwrap();
-        tokio::time::advance(2 * LINGERS).await;
-        assert!(asked.begin(&id).is_none());
-        // Nobody waits for it.
-        let carried = Carried::out(&second);
-        drop(carried.clone());
-        drop(answer(&second));
-        assert!(asked.begin(&id).is_none());
-        drop(carried);
-        tokio::time::advance(LINGERS / 2).await;
-        assert!(asked.begin(&id).is_none());
-        tokio::time::advance(LINGERS).await;
-        assert!(asked.begin(&id).is_some());
+        assert_eq!(begin(3).unwrap_err(), NotBegun::InUse);
+        // It is cancelled, or somebody reads on in it; and what comes after it is not.
+        let request = begin(4).unwrap();
+        drop(asked.ends_one());
+        drop(Carried::out(&request));
+        read(&request).await;
+        assert_eq!(begin(4).unwrap_err(), NotBegun::InUse);
+        let request = begin(5).unwrap();
+        drop(Carried::out(&request));
+        read(&request).await;
+        assert!(begin(5).is_ok());
+        // It may be this one until that has been handed on.
+        let ending = asked.ends_one();
+        let request = begin(6).unwrap();
+        drop(Carried::out(&request));
+        read(&request).await;
+        drop(ending);
+        assert_eq!(begin(6).unwrap_err(), NotBegun::InUse);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn no_more_are_kept_than_have_come_of_late() {
+    #[test]
+    fn no_more_are_in_use_than_may_be() {
         let asked = Arc::new(Asked::default());
-        for number in 0..10_000 {
-            let request = asked.begin(&RequestId::Number(number)).unwrap();
-            drop(Carried::out(&request));
-            tokio::time::advance(LINGERS / 100).await;
+        let most = i64::try_from(MOST_IN_USE).unwrap();
+        for number in 0..most {
+            drop(asked.begin(&RequestId::Number(number)).unwrap());
         }
-        assert!(asked.lock().requests.len() <= 300);
+        let begin = |number| asked.begin(&RequestId::Number(number)).unwrap_err();
+        assert_eq!(begin(0), NotBegun::InUse);
+        assert_eq!(begin(most), NotBegun::TooMany);
     }
 }

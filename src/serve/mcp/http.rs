@@ -17,6 +17,7 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use rmcp::model::RequestId;
 use rmcp::service::TxJsonRpcMessage;
+use rmcp::transport::streamable_http_server::session::SessionManager as _;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use rmcp::{ErrorData, RoleServer};
@@ -24,7 +25,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::asked::{self, Asked, Carried, request_id};
+use super::asked::{self, Asked, Asks, Carried, NotBegun};
 use super::message::Begins;
 use super::{Inner, McpServer, McpSession, stdio};
 use crate::json::{LARGE, measure};
@@ -95,8 +96,7 @@ pub(in crate::serve) struct Measured {
     /// What its values take, in bytes.
     pub heap: u64,
     pub begins: Begins,
-    /// Its id, where it is a request.
-    pub request: Option<RequestId>,
+    pub asks: Asks,
     /// What is given back once it was read, and nobody else has it any more.
     pub held: Option<Arc<dyn Any + Send + Sync>>,
 }
@@ -159,7 +159,7 @@ impl McpService {
         let id = id.map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
         let session = match &id {
             Some(id) => match self.belonging(id, &caller) {
-                Some(asked) => Some(asked),
+                Some(asked) => Some((id.as_str(), asked)),
                 // As one that is not there.
                 None => return refused(StatusCode::NOT_FOUND, "there is no such session"),
             },
@@ -171,13 +171,13 @@ impl McpService {
             return refused(StatusCode::SERVICE_UNAVAILABLE, why);
         }
         self.server.looked().await;
-        let ends = request.method() == Method::DELETE;
+        let may_end = request.method() == Method::DELETE;
         let is_measured = request.extensions().get::<Measured>().is_some();
         let owner = id.is_none().then_some(caller);
         let mut answer = match is_measured || request.method() != Method::POST {
-            true => self.asked(request, session, owner).await,
+            true => self.handed_on(request, session, owner).await,
             false => match self.whole(request).await {
-                Ok(request) => self.asked(request, session, owner).await,
+                Ok(request) => self.handed_on(request, session, owner).await,
                 Err(answer) => answer,
             },
         };
@@ -185,18 +185,18 @@ impl McpService {
             answer = answer.map(|body| Until::new(body, self.stop.clone()).boxed());
         }
         if let Some(id) = id
-            && (ends || answer.status() == StatusCode::NOT_FOUND)
+            && (may_end || answer.status() == StatusCode::NOT_FOUND)
+            && !self.manager.sessions.read().await.contains_key(&*id)
         {
             self.lock().remove(&id);
         }
         answer
     }
 
-    /// Hands a request on, but one of a session that has another one of the same id still to answer.
-    async fn asked<B>(
+    async fn handed_on<B>(
         &self,
-        mut request: Request<B>,
-        session: Option<Arc<Asked>>,
+        request: Request<B>,
+        session: Option<(&str, Arc<Asked>)>,
         owner: Option<Caller>,
     ) -> Answer
     where
@@ -204,23 +204,63 @@ impl McpService {
         B::Error: Display,
         B::Data: Send + 'static,
     {
+        match session {
+            Some((id, session)) => self.of_session(request, session, id).await,
+            None => self.begun(request, owner).await,
+        }
+    }
+
+    /// Hands on what belongs to a session, but a request whose id is in use. Where the client goes away meanwhile, that
+    /// is done all the same: the library would keep the stream that it has made for an answer.
+    async fn of_session<B>(&self, mut request: Request<B>, session: Arc<Asked>, id: &str) -> Answer
+    where
+        B: Body + Send + 'static,
+        B::Error: Display,
+        B::Data: Send + 'static,
+    {
         let measured = request.extensions().get::<Measured>();
-        let id = measured.and_then(|measured| measured.request.clone());
-        let (Some(session), Some(id)) = (session, id) else {
-            return self.begun(request, owner).await;
+        let asks = measured.map(|measured| measured.asks.clone());
+        let Asks {
+            request: named,
+            cancels,
+        } = asks.unwrap_or_default();
+        let ending = (cancels || reads_on(&request)).then(|| session.ends_one());
+        let begun = named.map(|named| session.begin(&named).map_err(|why| (named, why)));
+        let begun = match begun.transpose() {
+            Ok(begun) => begun,
+            Err((named, NotBegun::InUse)) => {
+                let why = "another request of this session has the same `id`, and has not been answered, or \
+                           nobody waited for its answer";
+                return unread_of(Some(named), why.to_owned());
+            }
+            Err((_, NotBegun::TooMany)) => {
+                self.close(id.to_owned()).await;
+                let why = "the session is over: it had too many requests that were cancelled, or whose answers \
+                           nobody waited for";
+                return refused(StatusCode::NOT_FOUND, why);
+            }
         };
-        let Some(asked) = session.begin(&id) else {
-            let why =
-                "another request of this session has the same `id`, and has not been answered yet";
-            return unread_of(Some(id), why.to_owned());
+        if let Some(begun) = &begun {
+            // The library keeps what stands there for as long as the call goes on.
+            request.extensions_mut().insert(Carried::out(begun));
+        }
+        let service = self.clone();
+        let handled = async move {
+            let answer = service.handle(request).await;
+            drop(ending);
+            answer
         };
-        // The library keeps what stands there for as long as the call goes on.
-        request.extensions_mut().insert(Carried::out(&asked));
-        let answer = self.begun(request, owner).await;
-        answer.map(|body| {
-            let request = asked;
-            asked::Answer { body, request }.boxed()
-        })
+        let answer = match tokio::spawn(handled).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::error!("a message of a session could not be handled: {error}");
+                broken()
+            }
+        };
+        match begun {
+            Some(request) => answer.map(|body| asked::Answer { body, request }.boxed()),
+            None => answer,
+        }
     }
 
     /// Hands a request on, and remembers whose session it has begun, if it was in none: also where nobody waits for the
@@ -289,7 +329,7 @@ impl McpService {
                 let begins = Begins::of(&message);
                 let fits = |heap| {
                     begins.fits(&message, heap)?;
-                    Ok((heap, begins, request_id(&message)?))
+                    Ok((heap, begins, Asks::of(&message)?))
                 };
                 let fits = measure(&message).and_then(fits);
                 fits.map_err(|why| unread(&message, why))
@@ -300,12 +340,12 @@ impl McpService {
             true => spawn_blocking(look).await,
         };
         match measured {
-            Ok(Ok((heap, begins, id))) => {
+            Ok(Ok((heap, begins, asks))) => {
                 let mut request = Request::from_parts(parts, Full::new(message));
                 let measured = Measured {
                     heap,
                     begins,
-                    request: id,
+                    asks,
                     held: None,
                 };
                 request.extensions_mut().insert(measured);
@@ -399,10 +439,13 @@ impl McpService {
             sessions.insert(id, session);
         }
         for id in over {
-            use rmcp::transport::streamable_http_server::session::SessionManager as _;
-            if let Err(error) = self.manager.close_session(&id.into()).await {
-                tracing::debug!("a session could not be closed: {error}");
-            }
+            self.close(id).await;
+        }
+    }
+
+    async fn close(&self, id: String) {
+        if let Err(error) = self.manager.close_session(&id.into()).await {
+            tracing::debug!("a session could not be closed: {error}");
         }
     }
 
@@ -411,11 +454,15 @@ impl McpService {
     }
 }
 
-/// Whether this asks for a stream on which nothing is owed: one that tells a session what changes. One
-/// that reads on in the answer to a call names that call behind a `/`.
+/// Whether this asks for a stream on which nothing is owed: one that tells a session what changes.
 fn waits_for_news<B>(request: &Request<B>) -> bool {
+    request.method() == Method::GET && !reads_on(request)
+}
+
+/// Whether this reads on in the answer to a call, which is named behind a `/`.
+fn reads_on<B>(request: &Request<B>) -> bool {
     let last = request.headers().get(LAST_EVENT);
-    request.method() == Method::GET && !last.is_some_and(|last| last.as_bytes().contains(&b'/'))
+    request.method() == Method::GET && last.is_some_and(|last| last.as_bytes().contains(&b'/'))
 }
 
 /// Whether this, which names no session, would begin one: the current revision has none, and says with

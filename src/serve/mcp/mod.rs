@@ -75,7 +75,7 @@ use crate::turns::Party;
 use crate::turns::threads::{self, Threads};
 
 #[cfg(feature = "serve")]
-pub(super) use asked::request_id;
+pub(super) use asked::Asks;
 pub use catalog::ChosenSkill;
 #[doc(hidden)]
 pub use fuzzing::call as call_in;
