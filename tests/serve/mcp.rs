@@ -371,6 +371,19 @@ async fn no_two_requests_of_a_session_have_the_same_id() {
     for _ in 0..3 {
         agent.result("ping", json!({})).await;
     }
+    // What does not end a session does not make it nobody's.
+    let mut delete = client.request("DELETE", "/mcp", "");
+    for (name, value) in [
+        ("mcp-session-id", agent.session.as_deref().unwrap()),
+        ("mcp-protocol-version", CURRENT),
+    ] {
+        ends.headers_mut().insert(name, value.parse().unwrap());
+    }
+    assert_eq!(
+        client.send(ends).await.status,
+        StatusCode::METHOD_NOT_ALLOWED
+    );
+    agent.result("ping", json!({})).await;
     // Whoever reads on in an answer elsewhere brings this one to its end, and not the call.
     let mut call = agent.message("tools/call", sleep.clone());
     call["id"] = json!(102);

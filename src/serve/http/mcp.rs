@@ -107,6 +107,7 @@ async fn taken_in(State(bounds): State<Bounds>, request: Request, next: Next) ->
         heap,
         begins,
         asks,
+        body: Some(Arc::clone(&held) as Arc<_>),
         held: Some(Arc::new((Arc::clone(&held), reading))),
     });
     let place = match &caller {

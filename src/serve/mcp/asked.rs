@@ -18,6 +18,7 @@ use http_body_util::combinators::BoxBody;
 use rmcp::model::RequestId;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::limits::display_bytes;
 
@@ -29,13 +30,26 @@ const MOST_ID: usize = 256;
 /// wait for the answer.
 const MOST_IN_USE: usize = 10_000;
 
+/// How many messages of a session are handed on at once. Each is kept until the library has taken it, also where its
+/// client has gone away; further ones wait for that, and go with their clients.
+const MOST_HANDED_ON: usize = 4;
+
 /// What a message asks for, as far as it matters to the ids that are in use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::serve) struct Asks {
     /// The id of the request that it is, where it is one.
     pub request: Option<RequestId>,
-    /// Whether a request is cancelled by it.
-    pub cancels: bool,
+    /// Which request it cancels, where it cancels one.
+    pub cancels: Option<Which>,
+}
+
+/// Which answer comes to its end before it has been given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::serve) enum Which {
+    /// That to this request.
+    To(RequestId),
+    /// That is not known.
+    Any,
 }
 
 impl Asks {
@@ -50,15 +64,23 @@ impl Asks {
             method: Option<&'m RawValue>,
             #[serde(borrow)]
             id: Option<&'m RawValue>,
+            #[serde(borrow)]
+            params: Option<&'m RawValue>,
+        }
+        #[derive(Deserialize)]
+        struct Cancelled {
+            #[serde(rename = "requestId")]
+            request: RequestId,
         }
         if !message.trim_ascii_start().starts_with(b"{") {
             return Ok(Asks::default());
         }
-        let (method, id) = match serde_json::from_slice(message) {
+        let (method, id, params) = match serde_json::from_slice(message) {
             Ok(Message {
                 method: Some(method),
                 id,
-            }) => (method, id),
+                params,
+            }) => (method, id, params),
             // Which of the two counts is not known here.
             Err(error) if error.is_data() => {
                 return Err("a name stands twice in the message".to_owned());
@@ -72,29 +94,46 @@ impl Asks {
             ));
         }
         let method = serde_json::from_str::<Cow<'_, str>>(method.get());
+        let cancels = method.is_ok_and(|method| method == "notifications/cancelled");
+        let which = || {
+            let params = params.map(|params| serde_json::from_str(params.get()));
+            match params {
+                Some(Ok(Cancelled { request })) => Which::To(request),
+                _ => Which::Any,
+            }
+        };
         Ok(Asks {
             request: id.and_then(|id| serde_json::from_str(id.get()).ok()),
-            cancels: method.is_ok_and(|method| method == "notifications/cancelled"),
+            cancels: cancels.then(which),
         })
     }
 }
 
 /// The ids of a session that are in use.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Asked {
     keys: RandomState,
     uses: Mutex<Uses>,
+    places: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
 struct Uses {
-    /// By the hash of an id, which request that is, and whether it has been carried out.
-    carried_out: HashMap<u64, (u64, bool)>,
+    /// By the hash of an id, which request has it.
+    requests: HashMap<u64, Use>,
     next: u64,
     /// Of requests before this one, an answer may have come to its end without having been given.
     ended_before: u64,
-    /// How many messages are being handed on that bring one to its end.
-    ending: usize,
+    /// What is being handed on that brings an answer to its end: that to the request of this id, or any.
+    ending: Vec<Option<u64>>,
+}
+
+#[derive(Debug)]
+struct Use {
+    number: u64,
+    carried_out: bool,
+    /// Whether its answer may have come to its end without having been given.
+    ended: bool,
 }
 
 /// A request of a session, under way.
@@ -102,6 +141,17 @@ struct Uses {
 pub(super) struct Request {
     asked: Arc<Asked>,
     id: u64,
+    number: u64,
+}
+
+impl Default for Asked {
+    fn default() -> Self {
+        Asked {
+            keys: RandomState::new(),
+            uses: Mutex::default(),
+            places: Arc::new(Semaphore::new(MOST_HANDED_ON)),
+        }
+    }
 }
 
 /// Why a request is not begun.
@@ -121,25 +171,41 @@ impl Asked {
     pub fn begin(self: &Arc<Self>, id: &RequestId) -> Result<Arc<Request>, NotBegun> {
         let id = self.keys.hash_one(id);
         let mut uses = self.lock();
-        if uses.carried_out.contains_key(&id) {
+        if uses.requests.contains_key(&id) {
             return Err(NotBegun::InUse);
         }
-        if uses.carried_out.len() >= MOST_IN_USE {
+        if uses.requests.len() >= MOST_IN_USE {
             return Err(NotBegun::TooMany);
         }
         let number = uses.next;
         uses.next += 1;
-        uses.carried_out.insert(id, (number, false));
+        let new = Use {
+            number,
+            carried_out: false,
+            ended: false,
+        };
+        uses.requests.insert(id, new);
         drop(uses);
         let asked = Arc::clone(self);
-        Ok(Arc::new(Request { asked, id }))
+        Ok(Arc::new(Request { asked, id, number }))
     }
 
     /// For as long as something is handed on that brings an answer to its end before it has been given: that its
     /// request is cancelled, or that somebody reads on in it elsewhere.
-    pub fn ends_one(self: &Arc<Self>) -> Ending {
-        self.lock().ending += 1;
-        Ending(Arc::clone(self))
+    pub fn ends(self: &Arc<Self>, which: &Which) -> Ending {
+        let which = match which {
+            Which::To(id) => Some(self.keys.hash_one(id)),
+            Which::Any => None,
+        };
+        self.lock().ending.push(which);
+        let asked = Arc::clone(self);
+        Ending { asked, which }
+    }
+
+    /// A place for a message that is handed on, until that is done.
+    pub async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        // It is never closed.
+        Arc::clone(&self.places).acquire_owned().await.ok()
     }
 
     fn lock(&self) -> MutexGuard<'_, Uses> {
@@ -149,13 +215,25 @@ impl Asked {
 }
 
 /// Something that brings an answer to its end is being handed on.
-pub(super) struct Ending(Arc<Asked>);
+pub(super) struct Ending {
+    asked: Arc<Asked>,
+    which: Option<u64>,
+}
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        let mut uses = self.0.lock();
-        uses.ending -= 1;
-        uses.ended_before = uses.next;
+        let mut uses = self.asked.lock();
+        if let Some(at) = uses.ending.iter().position(|one| *one == self.which) {
+            uses.ending.swap_remove(at);
+        }
+        match self.which {
+            None => uses.ended_before = uses.next,
+            Some(id) => {
+                if let Some(one) = uses.requests.get_mut(&id) {
+                    one.ended = true;
+                }
+            }
+        }
     }
 }
 
@@ -163,10 +241,18 @@ impl Request {
     /// Its answer has been read to its end.
     fn is_read(&self) {
         let mut uses = self.asked.lock();
-        let ended_before = uses.ended_before;
-        let is_over = |(number, carried_out): &(u64, bool)| *carried_out && *number >= ended_before;
-        if uses.ending == 0 && uses.carried_out.get(&self.id).is_some_and(is_over) {
-            uses.carried_out.remove(&self.id);
+        let is_ending = uses
+            .ending
+            .iter()
+            .any(|one| one.is_none_or(|id| id == self.id));
+        let is_over = uses.requests.get(&self.id).is_some_and(|one| {
+            one.number == self.number
+                && one.carried_out
+                && !one.ended
+                && one.number >= uses.ended_before
+        });
+        if is_over && !is_ending {
+            uses.requests.remove(&self.id);
         }
     }
 }
@@ -190,9 +276,10 @@ impl Carried {
 
 impl Drop for CarriedOut {
     fn drop(&mut self) {
-        let Request { asked, id } = &*self.0;
-        if let Some((_, carried_out)) = asked.lock().carried_out.get_mut(id) {
-            *carried_out = true;
+        let Request { asked, id, .. } = &*self.0;
+        // Until then, no other request has its id.
+        if let Some(one) = asked.lock().requests.get_mut(id) {
+            one.carried_out = true;
         }
     }
 }
@@ -239,7 +326,7 @@ mod tests {
         let request = |id| {
             Ok(Asks {
                 request: Some(id),
-                cancels: false,
+                cancels: None,
             })
         };
         let seven = RequestId::Number(7);
@@ -249,12 +336,19 @@ mod tests {
         assert_eq!(said, request(seven));
         let said = asks(r#"{"id": "\u0061", "method": "ping"}"#);
         assert_eq!(said, request(RequestId::String("a".into())));
-        for cancels in [
-            r#"{"method": "notifications\/cancelled", "params": {"requestId": 7}}"#,
+        let said = asks(r#"{"method": "notifications\/cancelled", "params": {"requestId": 7}}"#);
+        let seven = Which::To(RequestId::Number(7));
+        assert_eq!(said.unwrap().cancels, Some(seven));
+        for any in [
             r#"{"id": {}, "method": "notifications/cancelled"}"#,
+            r#"{"method": "notifications/cancelled", "params": {"requestId": 7, "requestId": 8}}"#,
         ] {
-            let said = asks(cancels).unwrap();
-            assert!(said.cancels && said.request.is_none(), "{cancels}");
+            let said = asks(any).unwrap();
+            assert_eq!(
+                (said.request, said.cancels),
+                (None, Some(Which::Any)),
+                "{any}"
+            );
         }
         for nothing in [
             r#"{"id": 7, "result": {}}"#,
@@ -306,23 +400,53 @@ mod tests {
         read(&request).await;
         drop(carried);
         assert_eq!(begin(3).unwrap_err(), NotBegun::InUse);
-        // It is cancelled, or somebody reads on in it; and what comes after it is not.
-        let request = begin(4).unwrap();
-        drop(asked.ends_one());
-        drop(Carried::out(&request));
-        read(&request).await;
+        // It is cancelled, or somebody reads on in it; and what runs beside it and comes after it is not.
+        let (request, beside) = (begin(4).unwrap(), begin(5).unwrap());
+        drop(asked.ends(&Which::To(RequestId::Number(4))));
+        for one in [&request, &beside] {
+            drop(Carried::out(one));
+            read(one).await;
+        }
         assert_eq!(begin(4).unwrap_err(), NotBegun::InUse);
         let request = begin(5).unwrap();
+        drop(asked.ends(&Which::Any));
         drop(Carried::out(&request));
         read(&request).await;
-        assert!(begin(5).is_ok());
-        // It may be this one until that has been handed on.
-        let ending = asked.ends_one();
+        assert_eq!(begin(5).unwrap_err(), NotBegun::InUse);
         let request = begin(6).unwrap();
         drop(Carried::out(&request));
         read(&request).await;
-        drop(ending);
+        let again = begin(6).unwrap();
+        // It may be this one until that has been handed on.
+        for which in [Which::To(RequestId::Number(7)), Which::Any] {
+            let ending = asked.ends(&which);
+            let request = begin(7).or_else(|_| begin(8)).unwrap();
+            drop(Carried::out(&request));
+            read(&request).await;
+            drop(ending);
+        }
+        assert_eq!(begin(7).unwrap_err(), NotBegun::InUse);
+        assert_eq!(begin(8).unwrap_err(), NotBegun::InUse);
+        // An answer that is over says nothing of the next one.
+        let carried = Carried::out(&again);
+        drop(carried);
+        read(&request).await;
         assert_eq!(begin(6).unwrap_err(), NotBegun::InUse);
+        drop(again);
+    }
+
+    #[tokio::test]
+    async fn no_more_are_handed_on_than_may_be() {
+        let asked = Asked::default();
+        let mut places = Vec::new();
+        for _ in 0..MOST_HANDED_ON {
+            places.push(asked.place().await.unwrap());
+        }
+        let mut nobody = Context::from_waker(std::task::Waker::noop());
+        let mut next = std::pin::pin!(asked.place());
+        assert!(next.as_mut().poll(&mut nobody).is_pending());
+        places.pop();
+        assert!(next.as_mut().poll(&mut nobody).is_ready());
     }
 
     #[test]

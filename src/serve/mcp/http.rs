@@ -25,7 +25,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::asked::{self, Asked, Asks, Carried, NotBegun};
+use super::asked::{self, Asked, Asks, Carried, NotBegun, Which};
 use super::message::Begins;
 use super::{Inner, McpServer, McpSession, stdio};
 use crate::json::{LARGE, measure};
@@ -97,6 +97,8 @@ pub(in crate::serve) struct Measured {
     pub heap: u64,
     pub begins: Begins,
     pub asks: Asks,
+    /// What is given back once it was handed on.
+    pub body: Option<Arc<dyn Any + Send + Sync>>,
     /// What is given back once it was read, and nobody else has it any more.
     pub held: Option<Arc<dyn Any + Send + Sync>>,
 }
@@ -218,25 +220,32 @@ impl McpService {
         B::Error: Display,
         B::Data: Send + 'static,
     {
+        // Where the session takes nothing on, it is its client that waits.
+        let place = match request.method() == Method::DELETE {
+            true => None,
+            false => session.place().await,
+        };
         let measured = request.extensions().get::<Measured>();
-        let asks = measured.map(|measured| measured.asks.clone());
+        let measured = measured.map(|measured| (measured.asks.clone(), measured.body.clone()));
+        let (asks, body) = measured.unwrap_or_default();
         let Asks {
             request: named,
             cancels,
-        } = asks.unwrap_or_default();
-        let ending = (cancels || reads_on(&request)).then(|| session.ends_one());
+        } = asks;
+        let ends = cancels.or_else(|| reads_on(&request).then_some(Which::Any));
+        let ending = ends.map(|which| session.ends(&which));
         let begun = named.map(|named| session.begin(&named).map_err(|why| (named, why)));
         let begun = match begun.transpose() {
             Ok(begun) => begun,
             Err((named, NotBegun::InUse)) => {
                 let why = "another request of this session has the same `id`, and has not been answered, or \
-                           nobody waited for its answer";
+                           nobody waited for its answer: use another one, or begin a new session";
                 return unread_of(Some(named), why.to_owned());
             }
             Err((_, NotBegun::TooMany)) => {
                 self.close(id.to_owned()).await;
-                let why = "the session is over: it had too many requests that were cancelled, or whose answers \
-                           nobody waited for";
+                let why = "the session is over: too many of its requests were cancelled, or nobody waited for \
+                           their answers";
                 return refused(StatusCode::NOT_FOUND, why);
             }
         };
@@ -247,7 +256,7 @@ impl McpService {
         let service = self.clone();
         let handled = async move {
             let answer = service.handle(request).await;
-            drop(ending);
+            drop((ending, place, body));
             answer
         };
         let answer = match tokio::spawn(handled).await {
@@ -346,6 +355,7 @@ impl McpService {
                     heap,
                     begins,
                     asks,
+                    body: None,
                     held: None,
                 };
                 request.extensions_mut().insert(measured);
@@ -413,12 +423,10 @@ impl McpService {
         let mut over = Vec::new();
         {
             // Those that have ended by themselves.
-            let there: Vec<String> = {
-                let sessions = self.manager.sessions.read().await;
-                sessions.keys().map(ToString::to_string).collect()
-            };
+            let there = self.manager.sessions.read().await;
             let mut sessions = self.lock();
-            sessions.retain(|id, _| there.contains(id));
+            sessions.retain(|id, _| there.contains_key(&**id));
+            drop(there);
             let own = |session: &Session| session.caller.tenancy == caller.tenancy;
             while sessions.values().filter(|session| own(session)).count() >= self.most {
                 let oldest = sessions
@@ -439,7 +447,8 @@ impl McpService {
             sessions.insert(id, session);
         }
         for id in over {
-            self.close(id).await;
+            let service = self.clone();
+            tokio::spawn(async move { service.close(id).await });
         }
     }
 
