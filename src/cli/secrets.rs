@@ -147,7 +147,7 @@ pub fn goes_nowhere<'a>(
         return None;
     }
     Some(format!(
-        "the secret `{}` is granted for `{requests}`, and no such request is: it goes nowhere",
+        "the secret `{}` is granted for `{requests}`, and no such request is granted: it goes nowhere",
         secret.name()
     ))
 }

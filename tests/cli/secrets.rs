@@ -384,7 +384,7 @@ fn what_is_wrong_says_what_to_do() {
 exit: 3
 --- stdout
 --- stderr
-warning: the secret `token` is granted for `https://a.example/`, and no such request is: it goes nowhere; `--http https://a.example/` grants it
+warning: the secret `token` is granted for `https://a.example/`, and no such request is granted: it goes nowhere; `--http https://a.example/` grants it
 error: not admitted: secret `token`: no secret of this name is kept
 hint: keep its value with `skillhost secrets set token`, or say where it comes from with `--secret-from token=env:VARIABLE`
 ✗ fetch-page 0.1.0 · fetch · rejected · did not run

@@ -377,10 +377,10 @@ async fn no_two_requests_of_a_session_have_the_same_id() {
         ("mcp-session-id", agent.session.as_deref().unwrap()),
         ("mcp-protocol-version", CURRENT),
     ] {
-        ends.headers_mut().insert(name, value.parse().unwrap());
+        delete.headers_mut().insert(name, value.parse().unwrap());
     }
     assert_eq!(
-        client.send(ends).await.status,
+        client.send(delete).await.status,
         StatusCode::METHOD_NOT_ALLOWED
     );
     agent.result("ping", json!({})).await;

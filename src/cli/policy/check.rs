@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 use skillhost::grant::{
-    Capability, Declared, Denial, GrantNames, command, effective, intersection,
+    Capability, Declared, Denial, GrantNames, command, effective, intersection, shell_word,
 };
 use skillhost::policy::SkillPolicy;
 use skillhost::skill::{Digest, SkillRef};
@@ -377,7 +377,10 @@ fn findings(policy: &Policy, session: &Session) -> anyhow::Result<Vec<Finding>> 
                     kind: Kind::Unreadable,
                     about: About::Skill(name.clone()),
                     message: error.to_string(),
-                    hint: "remove it with `skillhost remove`, and install it anew".into(),
+                    hint: format!(
+                        "install it anew, or remove it with `skillhost remove {}`",
+                        shell_word(&reference.to_string())
+                    ),
                 }),
             }
         }

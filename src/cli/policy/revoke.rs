@@ -78,11 +78,11 @@ pub fn revoke(args: &RevokeArgs, session: &Session) -> anyhow::Result<Exit> {
             return Ok((vec!["everything".to_owned()], false));
         }
         let mut taken = Vec::new();
-        let granted = entry.grants.clone();
+        let all = entry.grants.clone();
         for (kind, subject) in &wanted {
             let granted = match kind {
-                Some(kind) => &of_kind(&granted, *kind),
-                None => &granted,
+                Some(kind) => &of_kind(&all, *kind),
+                None => &all,
             };
             let meant = match without(granted, subject) {
                 Some(others) => {
@@ -91,7 +91,10 @@ pub fn revoke(args: &RevokeArgs, session: &Session) -> anyhow::Result<Exit> {
                 }
                 None => match as_granted(subject, granted) {
                     Some(meant) => meant,
-                    None => of_secret(name, subject, granted)?,
+                    None => match of_secret(name, subject, granted)? {
+                        Some(meant) => meant,
+                        None => return Err(not_granted(name, subject, &all).into()),
+                    },
                 },
             };
             let left = entry.grants.clone().except(&meant);
@@ -299,12 +302,12 @@ fn directories(typed: &str, granted: &Grants) -> Vec<DirectoryGrant> {
 }
 
 /// The grant of the secret of this name, where there is one alone.
-fn of_secret(name: &str, secret: &str, grants: &Grants) -> Result<Grants, Complaint> {
+fn of_secret(name: &str, secret: &str, grants: &Grants) -> Result<Option<Grants>, Complaint> {
     let named = grants.secrets.iter().filter(|grant| grant.name() == secret);
     let named: Vec<&SecretGrant> = named.collect();
     match named.as_slice() {
-        [] => Err(not_granted(name, secret, grants)),
-        [one] => Ok(Grants::default().secret((*one).clone())),
+        [] => Ok(None),
+        [one] => Ok(Some(Grants::default().secret((*one).clone()))),
         several => {
             let message =
                 format!("the policy grants the secret `{secret}` to `{name}` more than once");
@@ -338,9 +341,14 @@ fn subjects(grants: &Grants) -> Vec<String> {
     subjects
 }
 
-fn not_granted(name: &str, subject: &str, grants: &Grants) -> Complaint {
-    let subjects = subjects(grants);
+/// That nothing of this name, or of the kind that was said, is among all that is granted.
+fn not_granted(name: &str, subject: &str, all: &Grants) -> Complaint {
+    let subjects = subjects(all);
     let complaint = Complaint::usage(format!("the policy does not grant `{subject}` to `{name}`"));
+    if let [kind] = GrantNames::of(all).kinds(subject) {
+        let flag = by_flag(*kind, subject);
+        return complaint.hint(format!("it is granted as another kind: `{flag}`"));
+    }
     match closest(subject, subjects.iter().map(String::as_str)) {
         Some(close) => complaint.hint(format!("did you mean `{}`?", shell_word(close))),
         None if subjects.is_empty() => complaint.hint(format!(

@@ -175,6 +175,17 @@ hint: it grants: max_rows, /data
 "#]],
     );
     assert_eq!(place.read("home/policy.toml"), before);
+    // Of another kind than it is, or than there is any.
+    let said = place.run(["policy", "revoke", "csv-query", "--env", "max_rows"]);
+    assert!(
+        said.contains("it is granted as another kind: `--config max_rows`"),
+        "{said}"
+    );
+    let said = place.run(["policy", "revoke", "csv-query", "--env", "TZ"]);
+    assert!(
+        said.contains("hint: it grants: max_rows, /data\n"),
+        "{said}"
+    );
     check(
         place.run(["policy", "revoke", "csv-query"]),
         str![[r#"

@@ -204,7 +204,7 @@ fn secrets_that_are_of_no_use_are_warned_of() {
          `[secrets]`: `token = \"env:VARIABLE\"`\n",
     ];
     let no_request = [
-        "the secret `token` is granted for `https://a.example/`, and no such request is: it goes nowhere\n",
+        "the secret `token` is granted for `https://a.example/`, and no such request is granted: it goes nowhere\n",
         "hint: grant the requests: `skillhost policy grant fetch-page --http 'GET https://a.example/'`\n",
     ];
     let said = place.run(grant);
@@ -224,7 +224,8 @@ fn secrets_that_are_of_no_use_are_warned_of() {
         let output = place.command([]).args(run).args(once).args(more).output();
         place.said(&output.expect("the command starts"))
     };
-    let nowhere = "no such request is: it goes nowhere; `--http https://a.example/` grants it\n";
+    let nowhere =
+        "no such request is granted: it goes nowhere; `--http https://a.example/` grants it\n";
     says(&run(&[]), &[nowhere]);
     let http = ["--http", "GET https://a.example/"];
     let granted = run(&http);

@@ -307,7 +307,8 @@ impl Shared {
                 format!("a link on the path `{shown}` leads out of the directory"),
                 Remedy::Operator,
                 "no grant changes where a link leads: grant the directory that it leads to under a guest path of \
-                 its own, and have the skill ask for that",
+                 its own, and have the skill ask for that; a link by an absolute path leads out wherever that is, \
+                 and one that `ln -sr` makes only where it does",
             )
         };
         self.refuse(grant, reason, remedy, hint)
