@@ -83,6 +83,7 @@ pub use fuzzing::call as call_in;
 pub use http::{HttpSettings, McpService};
 #[cfg(feature = "serve")]
 pub(super) use http::{Measured, unread};
+#[cfg(feature = "serve")]
 pub(super) use message::Begins;
 pub use session::McpSession;
 pub use settings::{KeptBounds, McpSettings};
