@@ -23,6 +23,7 @@
 mod settings;
 
 mod catalog;
+#[cfg(feature = "serve")]
 mod message;
 mod name;
 
