@@ -214,7 +214,32 @@ impl Denial {
         format!("the skill wants {capability} `{subject}`, which was not granted: {hint}")
     }
 
-    /// The same for whoever has no command line: its hint has no flag of it.
+    /// The same of what was only seen to be looked for, and may not be why.
+    pub(crate) fn perhaps(&self) -> String {
+        format!("{}; if that is why, {}", self.reason, self.hint)
+    }
+
+    /// Whether a hint is about this, and says what would have to change.
+    ///
+    /// ```
+    /// use skillhost::grant::{Capability, Denial, Remedy};
+    ///
+    /// let denial = Denial {
+    ///     capability: Capability::Storage,
+    ///     subject: "notes".into(),
+    ///     reason: "declared by the skill and not granted".into(),
+    ///     remedy: Remedy::Grant,
+    ///     grant: Some("true".into()),
+    ///     hint: "grant it with `--storage`".into(),
+    /// };
+    /// assert!(denial.is_said_in(&denial.wanted()));
+    /// assert!(!denial.is_said_in("raise that limit"));
+    /// ```
+    pub fn is_said_in(&self, hint: &str) -> bool {
+        hint == self.hint || hint == self.wanted() || hint == self.perhaps()
+    }
+
+    /// Without what only a command line has: its hint has no flag of it.
     pub(crate) fn without_flag(&mut self) {
         if let Some(other) = super::for_good(&self.hint) {
             self.hint = other;

@@ -311,6 +311,15 @@ pub(super) fn narrow(
 /// What is to be known of a directory whose guest path whoever grants it chooses.
 const PATHS_BELOW: &str = "; the skill finds what is in it under paths that begin with <GUEST>";
 
+/// What grants a directory whose guest path whoever grants it chooses.
+pub(super) fn of_any_path(skill: &str, mode: Mode, subject: String, reason: String) -> Denial {
+    let text = format!("{NO_HOST}:{NO_GUEST}:{}", mode.as_str());
+    let text = Some(text.as_str());
+    let lacking = Denial::lacking(skill, Capability::Directory, subject, reason, text);
+    let hint = format!("{}{PATHS_BELOW}", lacking.hint);
+    Denial { hint, ..lacking }
+}
+
 /// Declared directories for which nothing is granted.
 pub(super) fn missing(
     skill: &str,
@@ -339,11 +348,7 @@ pub(super) fn missing(
             };
             let subject = wanted.path.clone();
             if wanted.path == "*" {
-                let text = format!("{NO_HOST}:{NO_GUEST}:{}", wanted.mode.as_str());
-                let text = Some(text.as_str());
-                let lacking = Denial::lacking(skill, Capability::Directory, subject, reason, text);
-                let hint = format!("{}{PATHS_BELOW}", lacking.hint);
-                return Denial { hint, ..lacking };
+                return of_any_path(skill, wanted.mode, subject, reason);
             }
             let grant = DirectoryGrant {
                 host: NO_HOST.into(),

@@ -177,7 +177,7 @@ fn names(text: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Declared, Grants, missing_if};
+    use super::super::{Asker, Capability, Declared, Grants, missing_if};
     use super::*;
 
     fn lacked(sought: &Sought, panicked: Option<&str>) -> Vec<String> {
@@ -250,11 +250,16 @@ mod tests {
         sought.entered = false;
         sought.told(["/data"].into_iter());
         assert_eq!(sought.elsewhere(), None);
-        let asker = super::super::Asker::new("a", None, true);
+        let asker = Asker::new("a", None, true);
         sought.no_directories = true;
-        assert_eq!(asker.looked_in_vain(&sought, true), None);
+        assert_eq!(asker.found_wanting(&sought, false), []);
+        assert_eq!(Asker::looked_in_vain(&sought, &[]), None);
         sought.refused = false;
-        assert!(asker.looked_in_vain(&sought, true).is_some());
+        let wanting = asker.found_wanting(&sought, false);
+        assert_eq!(wanting[0].capability, Capability::Directory);
+        assert_eq!(wanting[0].grant.as_deref(), Some("<HOST>:<GUEST>:ro"));
+        let help = Asker::looked_in_vain(&sought, &wanting);
+        assert_eq!(help, Some(wanting[0].perhaps()));
     }
 
     /// Nor is what a full disk had no room for.
@@ -267,8 +272,14 @@ mod tests {
             ..Sought::default()
         };
         assert_eq!(lacked(&sought, None), [""; 0]);
-        let asker = super::super::Asker::new("a", None, true);
-        let help = asker.looked_in_vain(&sought, true);
+        let asker = Asker::new("a", None, true);
+        let nowhere = Sought {
+            no_directories: true,
+            full: true,
+            ..Sought::default()
+        };
+        assert_eq!(asker.found_wanting(&nowhere, false), []);
+        let help = Asker::looked_in_vain(&sought, &[]);
         assert!(help.is_some_and(|help| help.starts_with("the disk is full")));
     }
 

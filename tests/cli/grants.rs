@@ -88,6 +88,45 @@ hint: the last path that the skill looked for is not there: `b.csv` in `/data`; 
     );
 }
 
+/// A component without a skill.toml declares nothing: what it was seen to look for is said, each once, and a program is
+/// told which grant would give it.
+#[test]
+fn what_a_bare_component_looked_for_is_said() {
+    let place = Place::with_behaviours();
+    let run = |look_for: &str, flag: &str| {
+        let input = format!(r#"{{"message": "no", "look_for": {look_for}}}"#);
+        place.run(["run", "behaviours.wasm", "fail", "--input", &input, flag])
+    };
+    check(
+        run(
+            r#"{"path": "/data/a.csv", "key": "max_rows"}"#,
+            "--color=never",
+        ),
+        str![[r#"
+exit: 1
+--- stdout
+--- stderr
+error: the skill failed: no
+hint: the skill looked for a directory, and was granted none; if that is why, grant it for this run with `--dir '<HOST>:<GUEST>:ro'`, or for good with `skillhost policy grant behaviours.wasm --dir '<HOST>:<GUEST>:ro'`; by hand, in the policy under `[skills.behaviours.grants]`: `directories = ["<HOST>:<GUEST>:ro"]`, or into the list that is there, in place of one for the same guest path, and then `skillhost policy confirm behaviours.wasm`; the skill finds what is in it under paths that begin with <GUEST>
+hint: the skill wants config `max_rows`, which was not granted: grant it for this run with `--config 'max_rows=<VALUE>'`, or for good with `skillhost policy grant behaviours.wasm --config 'max_rows=<VALUE>'`; by hand, in the policy under `[skills.behaviours.grants]`: `config = { max_rows = "<VALUE>" }`, or into the table that is there, or into the list as "max_rows=<VALUE>", and then `skillhost policy confirm behaviours.wasm`
+✗ behaviours 1.2.3 · fail · failed · [COST]
+
+"#]],
+    );
+    check(run(r#"{"key": "max_rows"}"#, "--no-policy"), str![[r#"
+exit: 1
+--- stdout
+--- stderr
+error: the skill failed: no
+hint: the skill asked for the configuration key `max_rows`, which it was not given; if that is why, grant it for this run with `--config 'max_rows=<VALUE>'`
+✗ behaviours 1.2.3 · fail · failed · [COST]
+
+"#]]);
+    let json = run(r#"{"key": "max_rows"}"#, "--json");
+    let missing = r#""missing":[{"capability":"config","subject":"max_rows","reason":"the skill asked for the configuration key `max_rows`, which it was not given","remedy":"grant","grant":"max_rows=<VALUE>","#;
+    assert!(json.contains(missing), "{json}");
+}
+
 /// What is granted for good is of no use where the policy is left out.
 #[test]
 fn without_the_policy_a_hint_is_for_this_run() {

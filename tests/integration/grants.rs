@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use skillhost::execution::Rejection;
-use skillhost::grant::{Capability, Grants, Mode, Remedy};
+use skillhost::grant::{Capability, Denial, Grants, Mode, Remedy};
 use skillhost::skill::{Manifest, Package};
 use skillhost::{Cause, Event, ExecutionResult, Host, Skill, Status};
 use uuid::Uuid;
@@ -407,8 +407,16 @@ async fn a_failure_names_what_is_not_granted_and_was_looked_for() {
         assert_eq!(failure.missing, [], "{tool}");
         assert_eq!(failure.hint, None, "{tool}");
     }
+    // What its manifest lacks is its author's to add.
     let other = looking(json!({"key": "other"}));
-    assert_eq!(fails("fail", other, all()).await.missing, []);
+    let missing = fails("fail", other, all()).await.missing;
+    let [other] = missing.as_slice() else {
+        panic!("{missing:?}");
+    };
+    assert_eq!(
+        (other.subject.as_str(), other.remedy),
+        ("other", Remedy::Skill)
+    );
     // One that names what it lacks is believed.
     let failure = fails("panic", json!({"message": "set TZ"}), all()).await;
     assert_eq!(failure.missing[0].subject, "TZ");
@@ -425,55 +433,95 @@ async fn a_failure_names_what_is_not_granted_and_was_looked_for() {
     assert_eq!(fails("fail", everything, misspelt).await.missing, []);
 }
 
-/// What it looked for and does not even declare is a hint to its author; without a manifest, to whoever grants.
+/// What it looked for and does not even declare is its author's to add; without a manifest, whoever grants can give it.
 #[tokio::test]
-async fn a_failure_hints_at_what_was_looked_for_and_is_not_declared() {
+async fn a_failure_names_what_was_looked_for_and_is_not_declared() {
     let host = builder().build().unwrap();
-    let hint = async |skill: &Skill, look_for: Value, grants: Grants| {
+    let fails = async |skill: &Skill, look_for: Value, grants: Grants| {
         let input = json!({"message": "no", "look_for": look_for});
         let request = skillhost::ExecutionRequest::new(skill.digest(), input)
             .tool("fail")
             .grants(grants);
         let failure = execute(&host, request).await.failure.unwrap();
-        assert_eq!((failure.missing, failure.denials), (vec![], vec![]));
-        failure.hint.unwrap_or_default()
+        assert_eq!(failure.denials, [], "nothing was refused to it");
+        (failure.missing, failure.hint.unwrap_or_default())
     };
     let (path, key) = (json!({"path": "/data/a"}), json!({"key": "other key"}));
     let none = Grants::default;
     let folder = folder();
     let given = || none().directory(folder.path().join("open"), "/other", Mode::Ro);
+    // The only one, and the hint has all of it.
+    let the_one = |missing: &[Denial], hint: &str| {
+        let [one] = missing else {
+            panic!("{missing:?}");
+        };
+        assert!(one.is_said_in(hint), "{one:?}: {hint}");
+        assert!(hint.starts_with(&one.reason), "{one:?}: {hint}");
+        let json = serde_json::to_value(one).unwrap();
+        let text = |key: &str| json[key].as_str().unwrap_or_default().to_owned();
+        ["capability", "subject", "remedy", "grant"].map(text)
+    };
 
     let skill = declared(&host, "[grants]").await;
-    let said = hint(&skill, path.clone(), none()).await;
+    let (missing, said) = fails(&skill, path.clone(), none()).await;
+    assert_eq!(the_one(&missing, &said), ["directory", "*", "skill", ""]);
     assert!(said.contains("its skill.toml declares none"), "{said}");
-    let said = hint(&skill, key, none()).await;
+    assert!(
+        said.contains(r#"`directories = [{ path = "*", mode = "ro" }]`"#),
+        "{said}"
+    );
+    let (missing, said) = fails(&skill, key.clone(), none()).await;
+    assert_eq!(
+        the_one(&missing, &said),
+        ["config", "other key", "skill", ""]
+    );
     assert!(said.contains("a table `[config.\"other key\"]`"), "{said}");
-    assert_eq!(hint(&skill, json!({"variable": "A"}), none()).await, "");
+    let unseen = fails(&skill, json!({"variable": "A"}), none()).await;
+    assert_eq!(unseen, (vec![], String::new()));
+    // Each of several, and the first is the hint.
+    let both = json!({"path": "/data/a", "key": "other key"});
+    let (missing, said) = fails(&skill, both.clone(), none()).await;
+    let capabilities: Vec<_> = missing.iter().map(|one| one.capability).collect();
+    assert_eq!(capabilities, [Capability::Config, Capability::Directory]);
+    assert!(missing[0].is_said_in(&said), "{said}");
 
     let bare = host.load(behaviours_path()).await.unwrap();
-    let said = hint(&bare, path.clone(), none()).await;
+    let (missing, said) = fails(&bare, path.clone(), none()).await;
     let line = "`skillhost policy grant behaviours --dir '<HOST>:<GUEST>:ro'`";
+    let grant = "<HOST>:<GUEST>:ro";
+    assert_eq!(the_one(&missing, &said), ["directory", "*", "grant", grant]);
     assert!(said.contains("was granted none"), "{said}");
     assert!(said.contains(line), "{said}");
     // It was granted another, whose path is said; and none where it looked there.
-    let said = hint(&bare, path, given()).await;
+    let (missing, said) = fails(&bare, path, given()).await;
+    assert_eq!(missing, []);
     assert!(
         said.contains("nothing below what it is granted: `/other`;"),
         "{said}"
     );
     let there = json!({"path": "/other/a"});
-    let said = hint(&bare, there, given()).await;
+    let (missing, said) = fails(&bare, there, given()).await;
+    assert_eq!(missing, []);
     let last = "the last path that the skill looked for is not there: `a` in `/other`; if that is why, give it another";
     assert_eq!(said, last);
-    let said = hint(&bare, json!({"key": "max_rows"}), none()).await;
+    let (missing, said) = fails(&bare, json!({"key": "max_rows"}), none()).await;
     let line = "`skillhost policy grant behaviours --config 'max_rows=<VALUE>'`";
+    let grant = "max_rows=<VALUE>";
+    assert_eq!(
+        the_one(&missing, &said),
+        ["config", "max_rows", "grant", grant]
+    );
     assert!(
         said.contains("key `max_rows`, which it was not given"),
         "{said}"
     );
     assert!(said.contains(line), "{said}");
     let with_it = none().config("max_rows", "7");
-    assert_eq!(hint(&bare, json!({"key": "max_rows"}), with_it).await, "");
+    let given = fails(&bare, json!({"key": "max_rows"}), with_it).await;
+    assert_eq!(given, (vec![], String::new()));
+    let (missing, _) = fails(&bare, both.clone(), none()).await;
+    let capabilities: Vec<_> = missing.iter().map(|one| one.capability).collect();
+    assert_eq!(capabilities, [Capability::Directory, Capability::Config]);
 }
 
 /// What a skill does not declare is no grant's to give, and observers hear that at once.

@@ -333,7 +333,14 @@ fn done(event: &JobEvent) -> Option<String> {
 /// itself was submitted with.
 fn hints(failure: &Failure, own: &[DirectoryGrant]) -> Vec<String> {
     let denials = match failure.denials.is_empty() {
-        true => failure.missing.iter().map(Denial::wanted).collect(),
+        true => {
+            let said = |denial: &&Denial| {
+                let hint = failure.hint.as_deref();
+                hint.is_some_and(|hint| denial.is_said_in(hint))
+            };
+            let missing = failure.missing.iter().filter(|denial| !said(denial));
+            missing.map(Denial::wanted).collect()
+        }
         false => {
             let of = |denial: &Denial| of_own(denial, own).unwrap_or_else(|| denial.hint.clone());
             failure.denials.iter().map(of).collect::<Vec<_>>()

@@ -198,8 +198,11 @@ impl Report<'_> {
         }
         // What was refused while it ran is more to the point than what might be missing.
         if failure.denials.is_empty() {
-            hints.extend(failure.missing.iter().map(Denial::wanted));
-            hints.dedup();
+            for denial in &failure.missing {
+                if !hints.iter().any(|hint| denial.is_said_in(hint)) {
+                    hints.push(denial.wanted());
+                }
+            }
         }
         hints
     }

@@ -204,8 +204,8 @@ fn explained(failure: &Failure, now: DateTime<Utc>) -> String {
         lines.push(format!("What is at fault: {place}.{correct}"));
     }
     let hint = failure.hint.as_deref().filter(|hint| {
-        let again = |denial: &Denial| denial.hint == *hint || denial.wanted() == *hint;
-        !failure.denials.iter().chain(&failure.missing).any(again)
+        let mut denials = failure.denials.iter().chain(&failure.missing);
+        !denials.any(|denial| denial.is_said_in(hint))
     });
     if let Some((limit, _)) = failure.limit()
         && failure.hint.as_deref() == Some(RAISE_IT)
@@ -222,11 +222,16 @@ fn explained(failure: &Failure, now: DateTime<Utc>) -> String {
     // What was refused while it ran is more to the point.
     let missing = failure.missing.iter();
     for denial in missing.filter(|_| failure.denials.is_empty()) {
-        lines.push(format!(
-            "Perhaps for want of a grant: {}. Only whoever runs skillhost can give it; tell them: {}",
-            printable(&denial.to_string(), false),
-            of_this_server(&denial.hint)
-        ));
+        let (hint, text) = (of_this_server(&denial.hint), denial.to_string());
+        let wanted = printable(&text, false);
+        lines.push(match denial.remedy {
+            Remedy::Grant | Remedy::Operator => format!(
+                "Perhaps for want of a grant: {wanted}. Only whoever runs skillhost can give it; tell them: {hint}"
+            ),
+            Remedy::Skill | Remedy::Wait => {
+                format!("Perhaps for want of: {wanted}. What to do: {hint}")
+            }
+        });
     }
     lines.push(match lacks_a_grant(failure) {
         true => "The same call would end the same way until that is granted.".to_owned(),
@@ -479,6 +484,7 @@ mod tests {
         // What may have been the reason is named where nothing is known to have been it.
         let mut failure = failure.clone();
         failure.missing = std::mem::take(&mut failure.denials);
+        failure.missing[0].remedy = Remedy::Grant;
         failure.hint = Some(failure.missing[0].wanted());
         let text = shown(&failure);
         assert!(
@@ -486,5 +492,9 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains("What to do"), "it is said once: {text}");
+        failure.missing[0].remedy = Remedy::Skill;
+        let text = shown(&failure);
+        assert!(text.contains("Perhaps for want of: http `GET"), "{text}");
+        assert!(!text.contains("Only whoever runs"), "{text}");
     }
 }

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use skillhost::grant::{Grants, Mode};
 use skillhost::{Limit, LimitOverrides};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Folder, answers, error};
 use crate::attack::{Attack, End, NONE, SHORT, TIMEOUT, builder, met, runtime, wall_time};
@@ -103,16 +105,27 @@ fn bytes_that_are_written() {
     }
 }
 
-/// Says that this process is for the test below.
+/// Says that this process is for one of the tests below.
 const BOUNDED: &str = "SKILLHOST_TEST_BOUNDED";
 
 /// The kernel would end the process that makes a file larger than it may: the host's, for what a guest writes.
 #[test]
 fn files_that_the_kernel_bounds() {
+    in_a_process_of_its_own("a_process_whose_files_are_bounded");
+}
+
+/// What an embedder has the process do instead, it does.
+#[test]
+fn files_that_the_kernel_bounds_where_the_embedder_listens() {
+    in_a_process_of_its_own("a_process_that_listens_whose_files_are_bounded");
+}
+
+/// Runs one of the tests below that are ignored.
+fn in_a_process_of_its_own(test: &str) {
     let _alone = alone();
     let output = std::process::Command::new(std::env::current_exe().expect("it has a path"))
         .args([
-            "directories::quotas::a_process_whose_files_are_bounded",
+            format!("directories::quotas::{test}").as_str(),
             "--exact",
             "--ignored",
             "--nocapture",
@@ -129,25 +142,53 @@ fn files_that_the_kernel_bounds() {
     );
 }
 
-#[test]
-#[ignore = "run by another test, in a process of its own"]
-fn a_process_whose_files_are_bounded() {
-    const MOST: u64 = 1 << 20;
-    // The limit stays with the process.
+/// What a file has at most in such a process.
+const MOST: u64 = 1 << 20;
+
+/// Has the kernel allow this process no larger ones. The limit stays with the process.
+fn bound_the_files() {
     assert!(
         std::env::var_os(BOUNDED).is_some(),
         "it is run by another test"
     );
-    let _alone = alone();
-    let folder = Folder::new();
-    let storage = tempfile::tempdir().expect("a folder can be made");
-    let host = builder().storage(storage.path().join("storage.db")).build();
-    let host = host.expect("a host can be set up");
     let tight = Rlimit {
         current: Some(MOST),
         maximum: getrlimit(Resource::Fsize).maximum,
     };
     setrlimit(Resource::Fsize, tight).expect("it may have less");
+}
+
+#[test]
+#[ignore = "run by another test, in a process of its own"]
+fn a_process_that_listens_whose_files_are_bounded() {
+    let _alone = alone();
+    let mut heard = {
+        let _inside = runtime().enter();
+        signal(SignalKind::from_raw(libc::SIGXFSZ)).expect("it can be listened for")
+    };
+    let folder = Folder::new();
+    bound_the_files();
+    let open = json!({"call": "open", "at": 0, "path": "big", "create": true, "write": true});
+    let write = json!({"call": "append", "at": 1, "bytes": MOST + 1});
+    let attack = folder.attack(json!([open, write]));
+    let result = attack.ends_with(End::Success);
+    assert!(answers(&result)[1]["error"].is_string());
+    let told = runtime().block_on(async {
+        let soon = Duration::from_secs(60);
+        tokio::time::timeout(soon, heard.recv()).await
+    });
+    assert_eq!(told, Ok(Some(())), "its own way with the signal holds");
+}
+
+#[test]
+#[ignore = "run by another test, in a process of its own"]
+fn a_process_whose_files_are_bounded() {
+    let _alone = alone();
+    let folder = Folder::new();
+    let storage = tempfile::tempdir().expect("a folder can be made");
+    let host = builder().storage(storage.path().join("storage.db")).build();
+    let host = host.expect("a host can be set up");
+    bound_the_files();
     let open = json!({"call": "open", "at": 0, "path": "big", "create": true, "write": true});
     for call in [
         json!({"call": "stream_out", "at": 1, "bytes": MOST + 1}),
