@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 
 use super::approvals::LazyApprovals;
 use super::complaint::Complaint;
-use super::console::print;
+use super::console::{HINT, print, styled};
 use super::database::DatabaseArgs;
 use super::exit::Exit;
 use super::guards::{self, Guarded};
@@ -219,7 +219,7 @@ async fn run(
     let followed = skills.clone();
     let following = tokio::spawn(async move { followed.follow_policy().await });
     let mcp = mcp(args, skills, &service, audit);
-    let listener = listen(args, &service).await?;
+    let listener = listen(args, &service, session).await?;
     let address = listener.local_addr()?;
     let worker = match args.jobs {
         Some(0) => None,
@@ -368,12 +368,26 @@ fn is_own(args: &ServeArgs, is_local: bool) -> bool {
 }
 
 /// Listens, once it is sure that nobody gets in who may not.
-async fn listen(args: &ServeArgs, service: &Service) -> anyhow::Result<TcpListener> {
+async fn listen(
+    args: &ServeArgs,
+    service: &Service,
+    session: &Session,
+) -> anyhow::Result<TcpListener> {
     let addresses = addresses(&args.listen)?;
     let is_local = is_local(&addresses);
-    if !is_own(args, is_local) {
-        let any = service.tokens().any_holds().await;
-        if !any.map_err(explain::queue)? {
+    let any_holds = service.tokens().any_holds().await;
+    match any_holds.map_err(explain::queue)? {
+        true => {}
+        false if is_own(args, is_local) => {
+            let all = service.tokens().list().await;
+            if !all.map_err(explain::queue)?.is_empty() {
+                session.console.warn(format_args!(
+                    "no token holds any more, and so nobody is let in\n  {}: make one with `skillhost tokens create`",
+                    styled(HINT, "hint")
+                ));
+            }
+        }
+        false => {
             let (who, instead) = match is_local {
                 false => (
                     format!("`{}` can be reached from other machines", args.listen),

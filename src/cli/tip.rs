@@ -201,13 +201,19 @@ fn is_of(error: &clap::Error, command: &str) -> bool {
     }
 }
 
-/// The one flag that begins with what was typed, or has it as one of its words.
+/// What others call a flag, and what it is here.
+const OTHERWISE: [(&str, &str); 2] = [("force", "replace"), ("overwrite", "replace")];
+
+/// The one flag that begins with what was typed, or has it as one of its words; or that has another name elsewhere.
 fn kin(command: &Command, unknown: &str) -> Option<String> {
     const SHORTEST: usize = 3;
     let typed = unknown.strip_prefix("--")?;
+    let typed = typed.split('=').next().unwrap_or_default();
     if typed.len() < SHORTEST {
         return None;
     }
+    let otherwise = OTHERWISE.iter().find(|(there, _)| *there == typed);
+    let typed = otherwise.map_or(typed, |(_, here)| here);
     let mut alike = command
         .get_arguments()
         .filter(|argument| !argument.is_hide_set())
@@ -351,6 +357,16 @@ fn with_argument(mut error: clap::Error, all: &mut Command, arguments: &[OsStrin
     error.insert(ContextKind::Usage, usage);
     let valid = command.get_styles().get_valid();
     let mut tip = StyledStr::new();
+    if let Some(tool) = argument
+        .strip_prefix("tool=")
+        .filter(|_| unknown.starts_with('-'))
+    {
+        let tool = shell_word(tool);
+        let _ = write!(
+            tip,
+            "the tool stands behind the skill: `{valid}SKILL {tool}{valid:#}`; "
+        );
+    }
     let _ = write!(
         tip,
         "an argument of a tool is given with `{valid}--arg {}{valid:#}`",

@@ -55,14 +55,15 @@ pub struct Failure {
     pub denials: Vec<Denial>,
     /// What the skill looked for while it ran and does not have, where it failed: it may have failed for want of that.
     /// First what it declares and was not granted; then what nobody was asked for, as it has no manifest (`remedy` is
-    /// `grant`), or what its manifest lacks (`skill`): a configuration key, or a directory (`*`) where it has none. Not
+    /// `grant`), or what its manifest lacks (`skill`): a configuration key, a variable, or a directory (`*`) where it has none. Not
     /// more than 20.
     ///
     /// It looked for directories and scratch where it asked which there are, for a configuration key where
     /// it asked for that one or for all, for its environment where it read that (and where it ended with a
     /// trap, named the variable, too), and for a secret where it sent a request that the secret is for, and
     /// its server answered 401 or 403 (of the first 20 such keys and requests). Which variables it read is not to be
-    /// seen, so that none is named that it does not declare. Of requests, sockets and
+    /// seen: one that it does not declare is named where `message` says that it is about a variable, and has a word
+    /// written like one (`API_KEY`). Of requests, sockets and
     /// storage it hears at once that they are not granted: those are among `denials`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<Denial>,

@@ -1,15 +1,17 @@
 //! Whose refusals they are, and what is said of what it asked for while it ran.
 
+mod wanting;
+
+pub(crate) use wanting::Ended;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::hint::{
-    self, MAX_SHOWN, NO_HOST, NO_VALUE, directory_text, grant_text, to_grant_both,
-    to_grant_directory,
+    MAX_SHOWN, NO_HOST, NO_VALUE, directory_text, grant_text, to_grant_both, to_grant_directory,
 };
 use super::{
     AddressGrant, Capability, Declared, Denial, DirectoryGrant, HostName, HttpGrant, HttpTarget,
-    MAX_QUOTED, Mode, Protocol, Remedy, SocketGrant, Sought, directory, not_public, shell_word,
-    to_grant,
+    MAX_QUOTED, Mode, Protocol, Remedy, SocketGrant, directory, not_public, shell_word, to_grant,
 };
 use crate::text::{named, shortened};
 
@@ -177,81 +179,6 @@ impl Asker {
             grant,
             hint,
         }
-    }
-
-    /// What it looked for while it ran, and was neither told that it may not have it nor declares: what a skill without
-    /// a manifest was not granted, and what no grant gives one with a manifest. The most telling first.
-    ///
-    /// `of_input`: it said that what it was given was wrong, which no configuration changes.
-    pub fn found_wanting(&self, sought: &Sought, of_input: bool) -> Vec<Denial> {
-        // What no flag can have was not asked for in earnest.
-        let keys = sought.keys.iter().filter(|_| !of_input);
-        let keys = keys.filter(|key| !key.is_empty() && !key.contains('='));
-        let nowhere = sought.no_directories && !sought.refused && !sought.full;
-        match &self.declared {
-            None => {
-                let directory = nowhere.then(|| {
-                    let reason = "the skill looked for a directory, and was granted none";
-                    directory::of_any_path(&self.name, Mode::Ro, "*".to_owned(), reason.to_owned())
-                });
-                let key = |key: &String| {
-                    let shown = named(key, MAX_SHOWN);
-                    let reason = format!(
-                        "the skill asked for the configuration key `{shown}`, which it was not given"
-                    );
-                    let text = format!("{key}={NO_VALUE}");
-                    Denial::lacking(&self.name, Capability::Config, shown, reason, Some(&text))
-                };
-                directory.into_iter().chain(keys.map(key)).collect()
-            }
-            Some(declared) => {
-                let undeclared = |capability, subject, reason, how: String| Denial {
-                    capability,
-                    subject,
-                    reason,
-                    remedy: Remedy::Skill,
-                    grant: None,
-                    hint: format!(
-                        "no grant changes that, as the skill's skill.toml does not declare it; it would have to, with {how}"
-                    ),
-                };
-                let keys = keys.filter(|key| !declared.config.contains_key(*key));
-                let keys = keys.map(|key| {
-                    let shown = named(key, MAX_SHOWN);
-                    let how = format!(
-                        "a table `[config.{}]` that has a `type`",
-                        hint::key(&shown)
-                    );
-                    let reason = format!(
-                        "the skill asked for the configuration key `{shown}`, which its skill.toml does not declare"
-                    );
-                    undeclared(Capability::Config, shown, reason, how)
-                });
-                let declares_any = declared.scratch || !declared.directories.is_empty();
-                let directory = (nowhere && !declares_any).then(|| {
-                    let reason = "the skill looked for a directory, and its skill.toml declares none";
-                    let how = "`directories = [{ path = \"*\", mode = \"ro\" }]` or `scratch = true` under `[grants]`";
-                    undeclared(
-                        Capability::Directory,
-                        "*".to_owned(),
-                        reason.to_owned(),
-                        how.to_owned(),
-                    )
-                });
-                keys.chain(directory).collect()
-            }
-        }
-    }
-
-    /// What may help where it failed, and nothing that it declares was lacking: `wanting`, which it was
-    /// [found](Self::found_wanting) to lack; or to look elsewhere than it did.
-    pub fn looked_in_vain(sought: &Sought, wanting: &[Denial]) -> Option<String> {
-        if sought.full {
-            let hint = "the disk is full, or a quota on it, where the skill wrote: make room there, or grant it a folder on another";
-            return Some(hint.to_owned());
-        }
-        let first = wanting.first().map(Denial::perhaps);
-        first.or_else(|| sought.elsewhere())
     }
 
     /// It wanted to write where it may only read.
@@ -442,27 +369,6 @@ mod tests {
                 false => format!("`{} = {grant}`", denial.capability.field()),
             };
             assert!(denial.hint.contains(&line), "{denial:?}");
-        }
-    }
-
-    /// What was given is at fault, and no configuration changes that; nor was asked for in earnest what no flag can have.
-    #[test]
-    fn a_key_is_wanting_only_where_it_may_help() {
-        let mut sought = Sought::default();
-        for key in ["", "a=b", "name", "`x`"] {
-            sought.key(key);
-        }
-        for (asker, remedy) in [
-            (Asker::new("a", None, true), Remedy::Grant),
-            (asker(), Remedy::Skill),
-        ] {
-            assert_eq!(asker.found_wanting(&sought, true), []);
-            let wanting = asker.found_wanting(&sought, false);
-            let told = wanting.iter().map(|one| (one.subject.as_str(), one.remedy));
-            let told: Vec<_> = told.collect();
-            let escaped = named("`x`", MAX_SHOWN);
-            assert_eq!(told, [("name", remedy), (escaped.as_str(), remedy)]);
-            assert!(!escaped.contains('`'), "{escaped}");
         }
     }
 

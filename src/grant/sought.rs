@@ -177,7 +177,7 @@ fn names(text: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Asker, Capability, Declared, Grants, missing_if};
+    use super::super::{Asker, Capability, Declared, Ended, Grants, missing_if};
     use super::*;
 
     fn lacked(sought: &Sought, panicked: Option<&str>) -> Vec<String> {
@@ -251,11 +251,16 @@ mod tests {
         sought.told(["/data"].into_iter());
         assert_eq!(sought.elsewhere(), None);
         let asker = Asker::new("a", None, true);
+        let ended = Ended {
+            message: "no",
+            of_input: false,
+            given: &|_| false,
+        };
         sought.no_directories = true;
-        assert_eq!(asker.found_wanting(&sought, false), []);
+        assert_eq!(asker.found_wanting(&sought, &ended), []);
         assert_eq!(Asker::looked_in_vain(&sought, &[]), None);
         sought.refused = false;
-        let wanting = asker.found_wanting(&sought, false);
+        let wanting = asker.found_wanting(&sought, &ended);
         assert_eq!(wanting[0].capability, Capability::Directory);
         assert_eq!(wanting[0].grant.as_deref(), Some("<HOST>:<GUEST>:ro"));
         let help = Asker::looked_in_vain(&sought, &wanting);
@@ -273,12 +278,17 @@ mod tests {
         };
         assert_eq!(lacked(&sought, None), [""; 0]);
         let asker = Asker::new("a", None, true);
+        let ended = Ended {
+            message: "no",
+            of_input: false,
+            given: &|_| false,
+        };
         let nowhere = Sought {
             no_directories: true,
             full: true,
             ..Sought::default()
         };
-        assert_eq!(asker.found_wanting(&nowhere, false), []);
+        assert_eq!(asker.found_wanting(&nowhere, &ended), []);
         let help = Asker::looked_in_vain(&sought, &[]);
         assert!(help.is_some_and(|help| help.starts_with("the disk is full")));
     }

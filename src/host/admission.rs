@@ -1,6 +1,5 @@
 //! What can be said of a request before it runs.
 
-use std::cell::Cell;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -8,12 +7,9 @@ use serde_json::Value;
 use super::skill::Known;
 use super::{Host, Inner, Skill, fitting};
 use crate::execution::{
-    Admission, Attachment, Cause, Clamped, ExecutionRequest, Failure, MAX_MISSING, Rejection,
-    SkillIdentity,
+    Admission, Attachment, Cause, Clamped, ExecutionRequest, Failure, Rejection, SkillIdentity,
 };
-use crate::grant::{
-    self, Capability, Denial, GrantNames, Grants, Missing, Mode, NO_GRANTS, Sought,
-};
+use crate::grant::{self, Capability, Denial, GrantNames, Grants, Missing, Mode, NO_GRANTS};
 use crate::limits::{Limit, LimitOverrides, Limits};
 use crate::policy::{Consent, Effective, Policy, in_the_policy};
 use crate::sandbox::{Around, ends_from_now, input_takes_too_long, over_input, too_late};
@@ -204,7 +200,7 @@ impl Host {
     }
 
     /// What is both granted and declared, whether or not the skill can run with it.
-    fn granted(&self, skill: &Known, requested: &Grants) -> Effective {
+    pub(super) fn granted(&self, skill: &Known, requested: &Grants) -> Effective {
         let (identity, manifest) = (&*skill.identity, skill.manifest.as_ref());
         match &*self.inner.policy.load() {
             Some(policy) => policy.granted(identity, manifest, requested),
@@ -219,7 +215,7 @@ impl Host {
         self.missing_if(&skill.inner.known, requested, &|_| true)
     }
 
-    fn missing_if(
+    pub(super) fn missing_if(
         &self,
         skill: &Known,
         requested: &Grants,
@@ -234,30 +230,6 @@ impl Host {
             missing.iter_mut().for_each(Denial::without_flag);
         }
         missing
-    }
-
-    /// What is missing and may be why a skill fails: what it declares and was not granted, and looked for
-    /// while it ran.
-    ///
-    /// A skill often declares more than anybody wants to grant, and what it never looked for is no reason.
-    pub(super) fn lacked(
-        &self,
-        skill: &Skill,
-        requested: &Grants,
-        sought: &Sought,
-        failure: &Failure,
-    ) -> Vec<Denial> {
-        let panicked = match failure.cause {
-            Cause::Trap { .. } => Some(failure.message.as_str()),
-            _ => None,
-        };
-        // No more are told.
-        let left = Cell::new(MAX_MISSING);
-        self.missing_if(&skill.inner.known, requested, &|missing| {
-            let lacks = left.get() > 0 && sought.lacks(missing, panicked);
-            left.set(left.get() - usize::from(lacks));
-            lacks
-        })
     }
 
     /// `min(ceiling, the request's, or the skill's, or ours)`.

@@ -4,6 +4,7 @@ mod admission;
 mod builder;
 mod fitting;
 mod installed;
+mod lacking;
 mod load;
 mod skill;
 mod told;
@@ -22,7 +23,7 @@ use crate::execution::{
     Admission, BoxFuture, Cause, Control, Event, Execute, ExecutionRequest, ExecutionResult,
     Failure, Fault, HostError, Observer, Resolution, Status,
 };
-use crate::grant::{Asker, Denial, Grants};
+use crate::grant::{Denial, Grants};
 use crate::json::is_much;
 use crate::limits::{LimitOverrides, Limits};
 use crate::policy::guard::Breakers;
@@ -309,26 +310,7 @@ impl Host {
                         && !flight.usage.wall_time.is_zero()
                         && let Some(skill) = skill
                     {
-                        let lacked = self.lacked(skill, &request.grants, &flight.sought, &failure);
-                        failure = failure.without(lacked);
-                        let of_input = matches!(failure.cause, Cause::InvalidInput { .. });
-                        let asker = &skill.inner.known.asker;
-                        let mut wanting = asker.found_wanting(&flight.sought, of_input);
-                        // What it was given may have been a path.
-                        let help = (failure.wants_a_hint()
-                            || of_input
-                                && failure.denials.is_empty()
-                                && failure.missing.is_empty())
-                        .then(|| Asker::looked_in_vain(&flight.sought, &wanting))
-                        .flatten();
-                        failure.hint = help.or(failure.hint);
-                        // They may name what the guest made up of a secret's parts.
-                        if let Some(held) = &flight.secrets {
-                            let texts = wanting.iter_mut().flat_map(Denial::texts);
-                            let texts = texts.chain(&mut failure.hint);
-                            texts.for_each(|text| held.scrubber.text(text));
-                        }
-                        failure = failure.found_wanting(wanting);
+                        failure = self.with_what_it_lacks(skill, &request.grants, &flight, failure);
                     }
                     if let Some((limit, allowed)) = failure.limit()
                         && allowed >= self.inner.ceiling.get(limit)

@@ -113,7 +113,9 @@ hint: the skill wants config `max_rows`, which was not granted: grant it for thi
 
 "#]],
     );
-    check(run(r#"{"key": "max_rows"}"#, "--no-policy"), str![[r#"
+    check(
+        run(r#"{"key": "max_rows"}"#, "--no-policy"),
+        str![[r#"
 exit: 1
 --- stdout
 --- stderr
@@ -121,7 +123,8 @@ error: the skill failed: no
 hint: the skill asked for the configuration key `max_rows`, which it was not given; if that is why, grant it for this run with `--config 'max_rows=<VALUE>'`
 ✗ behaviours 1.2.3 · fail · failed · [COST]
 
-"#]]);
+"#]],
+    );
     let json = run(r#"{"key": "max_rows"}"#, "--json");
     let missing = r#""missing":[{"capability":"config","subject":"max_rows","reason":"the skill asked for the configuration key `max_rows`, which it was not given","remedy":"grant","grant":"max_rows=<VALUE>","#;
     assert!(json.contains(missing), "{json}");

@@ -455,6 +455,45 @@ fn an_answer_to_an_agent_that_cannot_be_written_is_told() {
     assert!(!said.contains("skillhost::"), "{said}");
 }
 
+/// In other programs the tool is a flag's.
+#[test]
+fn a_tool_that_is_typed_as_a_flag_is_told_where_it_stands() {
+    let place = Place::with_text_stats();
+    check(
+        place.run(["run", "text-stats", "--tool", "count", "--arg", "text=hi"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: unexpected argument '--tool' found
+
+  tip: the tool stands behind the skill: `SKILL count`; an argument of a tool is given with `--arg tool=count`
+
+Usage: skillhost run [OPTIONS] <SKILL> [TOOL]
+
+For more information, try '--help'.
+
+"#]],
+    );
+    check(
+        place.run(["install", "text-stats", "--force"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: unexpected argument '--force' found
+
+  tip: a similar argument exists: '--replace'
+  tip: to pass '--force' as a value, use '-- --force'
+
+Usage: skillhost install <SKILL>
+
+For more information, try '--help'.
+
+"#]],
+    );
+}
+
 /// The commonest first mistake.
 #[test]
 fn an_argument_that_is_typed_without_arg_is_told_how() {

@@ -519,7 +519,29 @@ async fn a_failure_names_what_was_looked_for_and_is_not_declared() {
     let with_it = none().config("max_rows", "7");
     let given = fails(&bare, json!({"key": "max_rows"}), with_it).await;
     assert_eq!(given, (vec![], String::new()));
-    let (missing, _) = fails(&bare, both.clone(), none()).await;
+    // Its own words say that it is about a variable, and about which.
+    let variable = async |skill: &Skill, grants: Grants| {
+        let message = "the environment variable API_KEY is not set";
+        let input = json!({"message": message, "look_for": {"variable": "API_KEY"}});
+        let request = skillhost::ExecutionRequest::new(skill.digest(), input);
+        let failed = execute(&host, request.tool("fail").grants(grants)).await;
+        let failure = failed.failure.unwrap();
+        (failure.missing, failure.hint.unwrap_or_default())
+    };
+    let (missing, said) = variable(&bare, none()).await;
+    let grant = "API_KEY=<VALUE>";
+    assert_eq!(
+        the_one(&missing, &said),
+        ["environment", "API_KEY", "grant", grant]
+    );
+    let given = variable(&bare, none().environment("API_KEY", "")).await;
+    assert_eq!(given, (vec![], String::new()));
+    let (missing, said) = variable(&skill, none()).await;
+    assert_eq!(
+        the_one(&missing, &said),
+        ["environment", "API_KEY", "skill", ""]
+    );
+    let (missing, _) = fails(&bare, both, none()).await;
     let capabilities: Vec<_> = missing.iter().map(|one| one.capability).collect();
     assert_eq!(capabilities, [Capability::Directory, Capability::Config]);
 }

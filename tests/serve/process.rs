@@ -456,6 +456,11 @@ async fn tokens_are_made_listed_and_revoked() {
     let said = serving.end_and_tell();
     assert!(said.contains("/v1/jobs"), "it says much: {said}");
     assert!(!said.contains(secret));
+    // Nobody gets in now, and that is said at once.
+    let nobody = "warning: no token holds any more, and so nobody is let in\n  hint: make one with `skillhost";
+    assert!(!said.contains(nobody), "{said}");
+    let said = Serving::start(&home, &[]).end_and_tell();
+    assert!(said.contains(nobody), "{said}");
 }
 
 /// Whether a file below this folder has these bytes in it.

@@ -3,6 +3,7 @@
 mod absent;
 mod confirmed;
 mod kept;
+pub mod misspelt;
 mod void;
 pub mod wide;
 
@@ -42,8 +43,8 @@ Exit codes:
 /// Found are grants that no version of the skill declares or that do not fit, folders that are not there or are the
 /// host's own, installed skills for whose names there are grants that are not confirmed for them, secrets that are
 /// kept and cannot be read where any is granted, and an audit that is required and cannot be kept. A folder that may
-/// be written, and that no version declares so, is a warning, as are rules about a skill that is not installed or a
-/// tool that it does not have, a ceiling of one tenant or skill above the general one, any ceiling above the host's
+/// be written, and that no version declares so, is a warning, as are a method of HTTP that seems misspelt, rules about
+/// a skill that is not installed or a tool that it does not have, a ceiling of one tenant or skill above the general one, any ceiling above the host's
 /// own, secrets that have no value or go into no request that is granted, those that are kept and cannot be read where
 /// none is granted, and an audit that is not required and cannot be kept. A skill that is confirmed and not installed
 /// is noted: it may be run from its file.
@@ -116,6 +117,8 @@ enum Kind {
     Wider,
     /// A grant is so wide that it names nothing.
     Wide,
+    /// A grant has a method that is like one of HTTP's, and is none.
+    Misspelt,
     /// An installed skill is not confirmed.
     Unconfirmed,
     /// An installed skill cannot be read.
@@ -147,6 +150,7 @@ impl Kind {
             self,
             Kind::Wider
                 | Kind::Wide
+                | Kind::Misspelt
                 | Kind::Absent
                 | Kind::Void
                 | Kind::Secret
@@ -386,6 +390,7 @@ fn findings(policy: &Policy, session: &Session) -> anyhow::Result<Vec<Finding>> 
         }
         about(name, entry, &versions, on.as_ref(), &mut findings);
         wide::addresses(name, entry, &mut findings);
+        misspelt::methods(name, entry, &mut findings);
         if !unreadable.has(name) {
             confirmed::not_installed(name, entry, &installed, &mut findings);
         }

@@ -18,7 +18,7 @@ use crate::cli::secrets::SourceArgs;
 use crate::cli::{Session, explain};
 
 use super::PolicyFile;
-use super::check::wide;
+use super::check::{misspelt, wide};
 use super::secrets::idle;
 
 const EXAMPLES: &str = "\
@@ -109,6 +109,10 @@ pub fn grant(args: PolicyGrantArgs, session: &Session) -> anyhow::Result<Exit> {
     for message in granted.addresses.iter().filter_map(wide::said) {
         let label = styled(HINT, "hint");
         console.warn(format_args!("{message}\n  {label}: {}", wide::NARROW));
+    }
+    for (message, hint) in granted.http.iter().filter_map(misspelt::said) {
+        let label = styled(HINT, "hint");
+        console.warn(format_args!("{message}\n  {label}: {hint}"));
     }
     for directory in &granted.directories {
         let may = rustix::fs::access(&directory.host, rustix::fs::Access::WRITE_OK).is_ok();

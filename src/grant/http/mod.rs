@@ -1,5 +1,6 @@
 //! HTTP grants: methods, scheme, host, port and path prefix of the requests that are allowed.
 
+mod misspelt;
 mod needed;
 mod overlap;
 

@@ -324,7 +324,14 @@ pub(in crate::policy) mod span {
     use serde::{Deserialize, Deserializer, Serializer};
 
     pub fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&humantime::format_duration(*value))
+        // There are months of several lengths.
+        const DAY: u64 = 86_400;
+        match (value.as_secs(), value.subsec_nanos()) {
+            (seconds, 0) if seconds > 0 && seconds % DAY == 0 => {
+                serializer.collect_str(&format_args!("{}d", seconds / DAY))
+            }
+            _ => serializer.collect_str(&humantime::format_duration(*value)),
+        }
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {

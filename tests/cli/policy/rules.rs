@@ -161,6 +161,24 @@ action = "deny"
 skill = "notes"
 tool = "remove"
 action = "deny"
+
+[[approval.rules]]
+tool = "remov"
+action = "deny"
+
+[[approval.rules]]
+skill = "no*"
+tool = "burn_all"
+action = "deny"
+
+[[approval.rules]]
+skill = "other*"
+tool = "burn_all"
+action = "deny"
+
+[[approval.rules]]
+tool = "remove"
+action = "deny"
 "#,
     );
     let said = place.run(["--policy", "rules.toml", "policy", "check"]);
@@ -172,10 +190,14 @@ action = "deny"
             "hint: did you mean `remove`?\n",
             "warning: notes: approval rule 2 (far off) is about a tool `burn_all`, which",
             "hint: `skillhost --policy rules.toml inspect notes` shows which it has\n",
+            "warning: approval: approval rule 5 is about a tool `remov`, which no skill that is installed has\n  hint: did \
+             you mean `remove`?\n",
+            "warning: approval: approval rule 6 is about a tool `burn_all`, which no skill that is installed has\n  hint: \
+             `skillhost list` shows what is\n",
             "is sound",
         ],
     );
-    assert_eq!(said.matches("warning: ").count(), 2, "{said}");
+    assert_eq!(said.matches("warning: ").count(), 4, "{said}");
     // Pasted, the command of a hint acts on the same policy.
     let json = place
         .output(["--policy", "rules.toml", "policy", "check", "--json"])
@@ -638,6 +660,46 @@ fn a_tenant_with_a_star_is_refused() {
         said.contains("line 1: tenants.a*: a tenant stands here by its whole name"),
         "{said}"
     );
+}
+
+/// A method that HTTP does not have is warned of where it is like one that it has: a server may know any.
+#[test]
+fn a_method_that_seems_misspelt_is_warned_of() {
+    let place = Place::with_behaviours();
+    for (methods, warning) in [
+        (
+            "GTE",
+            Some("grants the method `GTE`, which HTTP does not have\n  hint: did you mean `GET`?"),
+        ),
+        (
+            "GET,POTS",
+            Some(
+                "grants the method `POTS`, which HTTP does not have\n  hint: did you mean `POST`?",
+            ),
+        ),
+        ("PURGE", None),
+        ("GET", None),
+    ] {
+        let _ = std::fs::remove_file(place.path("home/policy.toml"));
+        let grant = format!("{methods} https://a.example");
+        let granted = place.run(["policy", "grant", "behaviours.wasm", "--http", &grant]);
+        assert!(granted.starts_with("exit: 0\n"), "{granted}");
+        let checked = place.run(["policy", "check", "--strict"]);
+        let code = if warning.is_some() {
+            "exit: 3\n"
+        } else {
+            "exit: 0\n"
+        };
+        assert!(checked.starts_with(code), "{checked}");
+        for said in [granted, checked] {
+            assert_eq!(
+                said.contains("which HTTP does not have"),
+                warning.is_some(),
+                "{said}"
+            );
+            assert!(said.contains(warning.unwrap_or_default()), "{said}");
+        }
+    }
 }
 
 /// Addresses that let each name lead anywhere are warned of, where they are granted and where they stand.

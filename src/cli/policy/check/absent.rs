@@ -106,7 +106,27 @@ pub fn rules(
 ) {
     let whole = |name: &&String| !name.ends_with('*');
     for (index, rule) in policy.approval.rules.iter().enumerate() {
+        let title = rule.title(index + 1);
         let Some(skill) = rule.skill.as_ref().filter(whole) else {
+            let begin = rule.skill.as_deref().unwrap_or("*").trim_end_matches('*');
+            let all: Vec<&Installed> = installed
+                .iter()
+                .filter(|other| other.name.starts_with(begin))
+                .collect();
+            if let Some(tool) = rule.tool.as_ref().filter(whole)
+                && !all.is_empty()
+                && !all.iter().any(|one| one.tools.contains(tool))
+            {
+                findings.push(Finding {
+                    kind: Kind::Absent,
+                    about: About::Table("approval"),
+                    message: format!(
+                        "{title} is about a tool `{}`, which no skill that is installed has",
+                        named(tool, MAX_SHOWN)
+                    ),
+                    hint: near(tool, &all).unwrap_or_else(|| LIST.to_owned()),
+                });
+            }
             continue;
         };
         let digest = skill.parse::<Digest>().ok();
@@ -120,7 +140,6 @@ pub fn rules(
         if versions.is_empty() && unreadable.has(skill) {
             continue;
         }
-        let title = rule.title(index + 1);
         let (message, hint) = if versions.is_empty() {
             let message = format!("{title} is about a skill that is not installed");
             (message, meant(skill, installed))
@@ -144,22 +163,30 @@ pub fn rules(
     }
 }
 
+/// What shows the skills that are installed.
+const LIST: &str = "`skillhost list` shows what is";
+
 /// What to do where no skill of a name is installed.
 fn meant(name: &str, installed: &[Installed]) -> String {
     match closest(name, installed.iter().map(|other| other.name.as_str())) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => "`skillhost list` shows what is".to_owned(),
+        None => LIST.to_owned(),
     }
 }
 
 /// What to do where no version of a skill has a tool.
 fn meant_tool(tool: &str, skill: &str, versions: &[&Installed]) -> String {
-    let tools = versions.iter().flat_map(|version| &version.tools);
-    match closest(tool, tools.map(String::as_str)) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => format!(
+    near(tool, versions).unwrap_or_else(|| {
+        format!(
             "`skillhost inspect {}` shows which it has",
             shell_word(skill)
-        ),
-    }
+        )
+    })
+}
+
+/// The tool of these that may have been meant.
+fn near(tool: &str, skills: &[&Installed]) -> Option<String> {
+    let tools = skills.iter().flat_map(|one| &one.tools);
+    let near = closest(tool, tools.map(String::as_str))?;
+    Some(format!("did you mean `{near}`?"))
 }
