@@ -375,12 +375,12 @@ async fn listen(
 ) -> anyhow::Result<TcpListener> {
     let addresses = addresses(&args.listen)?;
     let is_local = is_local(&addresses);
-    let any_holds = service.tokens().any_holds().await;
-    match any_holds.map_err(explain::queue)? {
+    let tokens = service.tokens().list().await.map_err(explain::queue)?;
+    let now = chrono::Utc::now();
+    match tokens.iter().any(|token| token.holds(now)) {
         true => {}
         false if is_own(args, is_local) => {
-            let all = service.tokens().list().await;
-            if !all.map_err(explain::queue)?.is_empty() {
+            if !tokens.is_empty() {
                 session.console.warn(format_args!(
                     "no token holds any more, and so nobody is let in\n  {}: make one with `skillhost tokens create`",
                     styled(HINT, "hint")

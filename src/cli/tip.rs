@@ -412,6 +412,9 @@ fn tool_argument(unknown: &str, arguments: &[OsString]) -> Option<String> {
     meant(unknown, arguments).filter(|argument| beginning(argument).is_none())
 }
 
+/// In the place of a value that was not typed.
+const NO_VALUE: &str = "VALUE";
+
 /// What would stand behind `--arg`.
 fn meant(unknown: &str, arguments: &[OsString]) -> Option<String> {
     let Some(flag) = unknown.strip_prefix("--") else {
@@ -431,7 +434,7 @@ fn meant(unknown: &str, arguments: &[OsString]) -> Option<String> {
             None if rest.is_empty() => typed.next().filter(|next| !next.starts_with("--")),
             None => continue,
         };
-        return Some(format!("{key}={}", value.unwrap_or("VALUE")));
+        return Some(format!("{key}={}", value.unwrap_or(NO_VALUE)));
     }
     None
 }

@@ -211,7 +211,12 @@ impl Denial {
             ..
         } = self;
         let subject = named(subject, MAX_SHOWN);
-        format!("the skill wants {capability} `{subject}`, which was not granted: {hint}")
+        let lacks = match self.remedy {
+            // There is no grant of it.
+            Remedy::Skill => "it does not have",
+            _ => "was not granted",
+        };
+        format!("the skill wants {capability} `{subject}`, which {lacks}: {hint}")
     }
 
     /// The same of what was only seen to be looked for, and may not be why.

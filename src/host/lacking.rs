@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use super::{Host, Skill};
 use crate::execution::{Cause, Failure, MAX_MISSING};
-use crate::grant::{Asker, Denial, Ended, Grants, Sought};
+use crate::grant::{Asker, Capability, Denial, Ended, Grants, Sought, first_of};
 use crate::sandbox::Flight;
 
 impl Host {
@@ -19,7 +19,12 @@ impl Host {
         let (known, sought) = (&skill.inner.known, &flight.sought);
         let lacked = self.lacked(skill, requested, sought, &failure);
         let mut failure = failure.without(lacked);
-        let of_input = matches!(failure.cause, Cause::InvalidInput { .. });
+        let of_input = match failure.cause {
+            Cause::InvalidInput { .. } => true,
+            Cause::SkillError { .. } | Cause::Trap { .. } => false,
+            // What it lacked is no reason for anything else.
+            _ => return failure,
+        };
         let mut wanting = known.asker.found_wanting(
             sought,
             &Ended {
@@ -31,18 +36,30 @@ impl Host {
                 },
             },
         );
+        if failure
+            .missing
+            .iter()
+            .any(|one| one.capability == Capability::Environment)
+        {
+            // It is known which it is.
+            wanting.retain(|one| one.capability != Capability::Environment);
+        }
+        let scrub = |text: &mut String| {
+            if let Some(held) = &flight.secrets {
+                held.scrubber.text(text);
+            }
+        };
+        // They may name what the guest made up of a secret's parts.
+        wanting.iter_mut().flat_map(Denial::texts).for_each(scrub);
+        // A hint says no more than what is told of each.
+        first_of(&mut wanting, MAX_MISSING);
         // What it was given may have been a path.
         let may_be_a_path = of_input && failure.denials.is_empty() && failure.missing.is_empty();
         if (failure.wants_a_hint() || may_be_a_path)
-            && let Some(help) = Asker::looked_in_vain(sought, &wanting)
+            && let Some(mut help) = Asker::looked_in_vain(sought, &wanting)
         {
+            scrub(&mut help);
             failure.hint = Some(help);
-        }
-        // They may name what the guest made up of a secret's parts.
-        if let Some(held) = &flight.secrets {
-            let texts = wanting.iter_mut().flat_map(Denial::texts);
-            let texts = texts.chain(&mut failure.hint);
-            texts.for_each(|text| held.scrubber.text(text));
         }
         failure.found_wanting(wanting)
     }

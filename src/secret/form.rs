@@ -6,6 +6,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
+use crate::text::named;
+
 /// One of them.
 pub(super) struct Form {
     /// What bytes read as where it stands.
@@ -35,7 +37,7 @@ impl Form {
     }
 }
 
-/// Every form of a value: as it is, in hexadecimal and in base64.
+/// Every form of a value: as it is, as the host's own texts write it, in hexadecimal and in base64.
 pub(super) fn forms(value: &[u8]) -> Vec<Form> {
     let whole = |bytes| Form {
         bytes: Zeroizing::new(bytes),
@@ -53,6 +55,14 @@ pub(super) fn forms(value: &[u8]) -> Vec<Form> {
         whole(hex::encode(value).into_bytes()),
         whole(hex::encode_upper(value).into_bytes()),
     ];
+    // In a hint a backtick is escaped, and in a command of it an apostrophe.
+    if let Ok(text) = std::str::from_utf8(value)
+        && text.contains(['`', '\''])
+    {
+        let written = Zeroizing::new(named(text, usize::MAX));
+        forms.push(whole(written.as_bytes().to_vec()));
+        forms.push(whole(written.replace('\'', r"'\''").into_bytes()));
+    }
     // In base64 it depends on how many bytes stand before it, modulo three.
     for before in 0..3 {
         let mut padded = Zeroizing::new(vec![0; before]);

@@ -465,7 +465,10 @@ async fn a_failure_names_what_was_looked_for_and_is_not_declared() {
     let skill = declared(&host, "[grants]").await;
     let (missing, said) = fails(&skill, path.clone(), none()).await;
     assert_eq!(the_one(&missing, &said), ["directory", "*", "skill", ""]);
-    assert!(said.contains("its skill.toml declares none"), "{said}");
+    assert!(
+        said.contains("the skill's skill.toml declares none"),
+        "{said}"
+    );
     assert!(
         said.contains(r#"`directories = [{ path = "*", mode = "ro" }]`"#),
         "{said}"

@@ -29,8 +29,8 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct RevokeArgs {
-    /// The skill's name, as in the policy; it need not be installed. With a version, or as a digest: that this one is
-    /// confirmed is taken back, and the grants stay for others
+    /// The skill's name, as in the policy; it need not be installed. With a version, or as a digest (its first 8 digits
+    /// will do): that this one is confirmed is taken back, and the grants stay for others
     #[arg(value_name = "NAME[@VERSION]|sha256:DIGEST")]
     name: String,
     /// What is taken back: guest paths, variables, keys, requests and the like, as `skillhost policy show` lists
@@ -53,7 +53,8 @@ pub fn revoke(args: &RevokeArgs, session: &Session) -> anyhow::Result<Exit> {
     let file = session.policy_file()?;
     let name = &args.name;
     let wanted = args.wanted();
-    if let Some((name, which)) = confirmed::meant(name, &wanted) {
+    let policy = file.read()?.unwrap_or_default();
+    if let Some((name, which)) = confirmed::meant(name, &wanted, &policy) {
         return confirmed::revoke(name, &which, args, session);
     }
     if wanted.is_empty() && !args.all {
@@ -345,9 +346,20 @@ fn subjects(grants: &Grants) -> Vec<String> {
 fn not_granted(name: &str, subject: &str, all: &Grants) -> Complaint {
     let subjects = subjects(all);
     let complaint = Complaint::usage(format!("the policy does not grant `{subject}` to `{name}`"));
-    if let [kind] = GrantNames::of(all).kinds(subject) {
-        let flag = by_flag(*kind, subject);
-        return complaint.hint(format!("it is granted as another kind: `{flag}`"));
+    let names = GrantNames::of(all);
+    let by_flags = |subject: &str| {
+        let kinds = names.kinds(subject).iter();
+        let flags: Vec<_> = kinds
+            .map(|kind| format!("`{}`", by_flag(*kind, subject)))
+            .collect();
+        (!flags.is_empty()).then(|| flags.join(", "))
+    };
+    if let Some(flags) = by_flags(subject) {
+        return complaint.hint(format!("it is granted as another kind: {flags}"));
+    }
+    // As it is granted, and not as it is taken back.
+    if let Some(flags) = subject.split_once('=').and_then(|(name, _)| by_flags(name)) {
+        return complaint.hint(format!("did you mean {flags}?"));
     }
     match closest(subject, subjects.iter().map(String::as_str)) {
         Some(close) => complaint.hint(format!("did you mean `{}`?", shell_word(close))),

@@ -1,7 +1,12 @@
 //! What a skill looked for in vain and does not declare, as it has no manifest or its manifest lacks it.
 
-use super::super::{Capability, Declared, Denial, Mode, Remedy, Sought, directory, hint};
+use super::super::{
+    Capability, Declared, Denial, Mode, Remedy, Sought, check_name, directory, hint,
+};
 use super::{Asker, MAX_SHOWN, NO_VALUE, in_a_list, named, to_declare};
+
+/// That it found no directory at all.
+const LOOKED_NOWHERE: &str = "the skill looked for a directory, and was granted none";
 
 /// How it failed.
 pub(crate) struct Ended<'a> {
@@ -17,28 +22,34 @@ impl Asker {
     /// What it looked for while it ran, and was neither told that it may not have it nor declares: what a skill without
     /// a manifest was not granted, and what no grant gives one with a manifest. The most telling first.
     pub fn found_wanting(&self, sought: &Sought, ended: &Ended<'_>) -> Vec<Denial> {
+        if sought.full {
+            // That is what was in the way.
+            return Vec::new();
+        }
         let by_itself = !ended.of_input;
-        let variable = (by_itself && sought.environment)
-            .then(|| variable_in(ended.message))
+        let reads = by_itself && sought.environment;
+        let mut variables = reads
+            .then(|| variables_in(ended.message))
+            .into_iter()
             .flatten();
         // What no flag can have was not asked for in earnest.
         let keys = sought.keys.iter().filter(|_| by_itself);
         let keys = keys.filter(|key| !key.is_empty() && !key.contains('='));
-        let nowhere = sought.no_directories && !sought.refused && !sought.full;
+        let nowhere = sought.no_directories && !sought.refused;
         match &self.declared {
             None => {
-                let variable = variable.filter(|name| !(ended.given)(name));
-                let variable = variable.map(|name| self.not_given(Capability::Environment, name));
+                let variable = variables.find(|name| !(ended.given)(name));
+                let variable = variable.map(|name| self.lacks_name(Capability::Environment, name));
                 let directory = nowhere.then(|| {
-                    let reason = "the skill looked for a directory, and was granted none";
-                    directory::of_any_path(&self.name, Mode::Ro, "*".to_owned(), reason.to_owned())
+                    let (subject, reason) = ("*".to_owned(), LOOKED_NOWHERE.to_owned());
+                    directory::of_any_path(&self.name, Mode::Ro, subject, reason)
                 });
-                let keys = keys.map(|key| self.not_given(Capability::Config, key));
+                let keys = keys.map(|key| self.lacks_name(Capability::Config, key));
                 variable.into_iter().chain(directory).chain(keys).collect()
             }
             Some(declared) => {
-                let variable =
-                    variable.filter(|name| !declared.environment.iter().any(|one| one == name));
+                let declares = |name: &str| declared.environment.iter().any(|one| one == name);
+                let variable = variables.find(|name| !declares(name));
                 let variable = variable.map(|name| {
                     let how = to_declare(&in_a_list(Capability::Environment, name));
                     undeclared(Capability::Environment, name, how)
@@ -66,22 +77,23 @@ impl Asker {
     }
 
     /// A name that has no value, and could have one.
-    fn not_given(&self, capability: Capability, name: &str) -> Denial {
+    fn lacks_name(&self, capability: Capability, name: &str) -> Denial {
         let shown = named(name, MAX_SHOWN);
-        let reason = format!(
-            "the skill {}, which it was not given",
-            asked(capability, &shown)
-        );
+        let reason = not_given(capability, &shown);
         let text = format!("{name}={NO_VALUE}");
         Denial::lacking(&self.name, capability, shown, reason, Some(&text))
     }
 }
 
 /// How it asked for a name.
-fn asked(capability: Capability, shown: &str) -> String {
+fn not_given(capability: Capability, shown: &str) -> String {
     match capability {
-        Capability::Config => format!("asked for the configuration key `{shown}`"),
-        _ => format!("read its environment, and says something of the variable `{shown}`"),
+        Capability::Config => {
+            format!("the skill asked for the configuration key `{shown}`, which it was not given")
+        }
+        _ => format!(
+            "the skill read its environment, and says something of the variable `{shown}`, which it was not given"
+        ),
     }
 }
 
@@ -94,10 +106,7 @@ fn undeclared(
     let shown = named(name, MAX_SHOWN);
     Denial {
         capability,
-        reason: format!(
-            "the skill {}, which its skill.toml does not declare",
-            asked(capability, &shown)
-        ),
+        reason: not_given(capability, &shown),
         subject: shown,
         remedy,
         grant,
@@ -123,31 +132,57 @@ fn no_directory() -> Denial {
     Denial {
         capability: Capability::Directory,
         subject: "*".to_owned(),
-        reason: "the skill looked for a directory, and its skill.toml declares none".to_owned(),
+        reason: LOOKED_NOWHERE.to_owned(),
         remedy: Remedy::Skill,
         grant: None,
-        hint: "no grant changes that, as the skill's skill.toml does not declare it; it would have to, with \
-               `directories = [{ path = \"*\", mode = \"ro\" }]` or `scratch = true` under `[grants]`"
+        hint: "no grant changes that, as the skill's skill.toml declares none; it would have to, with `directories = [{ path = \"*\", mode = \"ro\" }]` or `scratch = true` under `[grants]`"
             .to_owned(),
     }
 }
 
-/// The first word that is written as variables are (`API_KEY`), in a text that says that it is about one. It gets all
-/// of them at once, so that which it looked for is not to be seen.
-fn variable_in(message: &str) -> Option<&str> {
-    let in_word = |part: char| part.is_alphanumeric() || part == '_';
-    let words = || message.split(|part| !in_word(part));
-    let about = ["environment", "env", "variable", "variables"];
-    if !words().any(|word| about.iter().any(|one| word.eq_ignore_ascii_case(one))) {
-        return None;
-    }
-    words().find(|word| {
-        let mut bytes = word.bytes();
-        let begins = bytes.next().is_some_and(|first| first.is_ascii_uppercase());
-        let written_so =
-            |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
-        begins && word.len() > 1 && bytes.all(written_so) && !word.eq_ignore_ascii_case("env")
-    })
+/// What a text that says that it is about the environment names as variables are (`API_KEY`): words in capitals that
+/// have a `_` in them, or that stand beside a word for one. It gets all variables at once, so that which it looked for
+/// is not to be seen.
+fn variables_in(message: &str) -> impl Iterator<Item = &str> {
+    let words = || message.split_whitespace().map(bare);
+    let of_variables = |word: &str| {
+        let all = [
+            "variable",
+            "variables",
+            "var",
+            "vars",
+            "env",
+            "envvar",
+            "environment",
+        ];
+        all.iter().any(|one| word.eq_ignore_ascii_case(one))
+    };
+    let about = ["environment", "env", "envvar"];
+    let is_about = words().any(|word| about.iter().any(|one| word.eq_ignore_ascii_case(one)));
+    let before = std::iter::once("").chain(words());
+    // Where all is in capitals, what stands before `ENVIRONMENT` is no name.
+    let behind = words().skip(1).chain([""]);
+    let beside = before.zip(words()).zip(behind);
+    let named = beside.filter_map(move |((before, word), behind)| {
+        let is_beside = of_variables(before) || about.contains(&behind);
+        let is_name = written_so(word) && !of_variables(word) && check_name(word).is_ok();
+        (is_name && (is_beside || word.contains('_'))).then_some(word)
+    });
+    named.filter(move |_| is_about)
+}
+
+/// A word without what stands around it, or behind a `=`.
+fn bare(word: &str) -> &str {
+    let word = word.trim_start_matches(|first: char| "\"'`([{<$".contains(first));
+    let word = word.split('=').next().unwrap_or_default();
+    word.trim_end_matches(|last: char| "\"'`)]}>:;,.!?".contains(last))
+}
+
+/// Whether it is written as variables are.
+fn written_so(word: &str) -> bool {
+    let begins = word.starts_with(|first: char| first.is_ascii_uppercase());
+    let goes_on = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    begins && word.len() > 1 && word.bytes().all(goes_on)
 }
 
 #[cfg(test)]
@@ -216,31 +251,55 @@ mod tests {
                         .contains(r#"`environment = ["API_KEY"]` under"#)
                 ),
             }
+            let second = "environment: neither TZ_1 nor TZ_2";
+            if remedy == Remedy::Grant {
+                let found = wanting(&read, second, false, "TZ_1");
+                assert_eq!(told(&found), [(Capability::Environment, "TZ_2", remedy)]);
+            }
             assert_eq!(wanting(&read, message, true, ""), []);
             assert_eq!(wanting(&Sought::default(), message, false, ""), []);
             assert_eq!(wanting(&read, "the skill failed: HTTP 404", false, ""), []);
             if remedy == Remedy::Grant {
                 assert_eq!(wanting(&read, message, false, "API_KEY"), []);
             } else {
-                assert_eq!(wanting(&read, "variable TZ: what is it?", false, ""), []);
+                assert_eq!(
+                    wanting(&read, "environment variable TZ: what is it?", false, ""),
+                    []
+                );
             }
         }
     }
 
     #[test]
     fn variables_are_known_by_how_they_are_written() {
-        for (message, name) in [
-            ("missing env var API_KEY", Some("API_KEY")),
-            ("set the ENV variable `TZ`", Some("TZ")),
-            ("Environment: GITHUB_TOKEN2=?", Some("GITHUB_TOKEN2")),
-            ("environment variable not found", None),
-            ("variable A", None),
-            ("variable 2A", None),
-            ("variable ÄB", None),
-            ("API_KEY is not set", None),
-            ("", None),
+        let long = format!("environment variable A_{}", "B".repeat(300));
+        for (message, names) in [
+            ("missing env var API_KEY", &["API_KEY"][..]),
+            ("set the ENV variable `TZ`", &["TZ"]),
+            ("TZ environment variable is not set", &["TZ"]),
+            ("environment: GITHUB_TOKEN2=?", &["GITHUB_TOKEN2"]),
+            ("set $API_KEY in the environment.", &["API_KEY"]),
+            ("MISSING ENVIRONMENT VARIABLE: TZ", &["TZ"]),
+            (
+                "environment variables API_KEY and OTHER_KEY are not set",
+                &["API_KEY", "OTHER_KEY"],
+            ),
+            (
+                "HTTP error 401: the environment variable API_KEY is not set",
+                &["API_KEY"],
+            ),
+            ("src/env.rs:3: bad JSON, BAD_LINE", &[]),
+            ("cannot access local variable BASE_URL", &[]),
+            ("environment variable not found", &[]),
+            ("environment variable A", &[]),
+            ("environment variable 2A", &[]),
+            ("environment variable ÄB", &[]),
+            (&long, &[]),
+            ("API_KEY is not set", &[]),
+            ("", &[]),
         ] {
-            assert_eq!(variable_in(message), name, "{message}");
+            let found: Vec<_> = variables_in(message).collect();
+            assert_eq!(found, names, "{message}");
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Methods that are like those of HTTP, and are none.
 
 use super::HttpGrant;
-use crate::text::closest;
 
 /// The methods that requests mostly have.
 const COMMON: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
@@ -42,8 +41,9 @@ const OTHERS: [&str; 31] = [
 ];
 
 impl HttpGrant {
-    /// The first method that it grants, that is not registered, and that is like one which requests mostly have: and
-    /// that one. A server may know any method, so that none is refused for it.
+    /// The first method that it grants, that is not registered, and that is one slip (a letter more, less or other, or two
+    /// swapped, behind the first) from one which requests mostly have: and that one. A server may know any method, so that none is refused
+    /// for it.
     ///
     /// ```
     /// use skillhost::grant::HttpGrant;
@@ -56,8 +56,10 @@ impl HttpGrant {
         let mut strange =
             methods.filter(|method| !COMMON.contains(method) && !OTHERS.contains(method));
         strange.find_map(|method| {
-            let meant = closest(method, COMMON.iter().copied())?;
-            Some((method, COMMON.into_iter().find(|one| *one == meant)?))
+            let slip = |one: &&str| {
+                method.as_bytes()[0] == one.as_bytes()[0] && strsim::osa_distance(method, one) == 1
+            };
+            Some((method, COMMON.into_iter().find(slip)?))
         })
     }
 }
@@ -75,7 +77,8 @@ mod tests {
             ("PACTH", Some("PATCH")),
             ("PURGE", None),
             ("UPDATE,LINK,PRI", None),
-            ("NOTIFY,SUBSCRIBE,BAN,REFRESH", None),
+            ("NOTIFY,SUBSCRIBE,BAN,REFRESH,SET", None),
+            ("BATCH,MATCH,DELEGATE,POSTPONE,HEADER,OPTIONAL", None),
             ("GET,HEAD,POST,PUT,PATCH,DELETE,OPTIONS", None),
         ] {
             let grant: HttpGrant = format!("{methods} https://a.example").parse().unwrap();

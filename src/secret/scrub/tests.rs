@@ -62,6 +62,28 @@ fn every_form_of_a_value_is_taken_out() {
 }
 
 /// A character of base64 has bits of two bytes.
+/// As a hint has what a guest asked for: between backticks, and in a command of a shell.
+#[test]
+fn a_value_in_a_text_of_the_hosts_is_taken_out() {
+    let value = "it's `quoted` twice";
+    let named = crate::text::named(value, 100);
+    let word = format!("'{}'", named.replace('\'', r"'\''"));
+    assert!(named != value && word != named, "{named} {word}");
+    for text in [
+        &named,
+        &word,
+        &format!("`{named}` {word}"),
+        &value.to_owned(),
+    ] {
+        let clean = clean(&[value], text);
+        assert!(clean.contains("[secret]"), "{clean}");
+        assert!(
+            !clean.contains("quoted") && !clean.contains("twice"),
+            "{clean}"
+        );
+    }
+}
+
 #[test]
 fn no_bits_of_a_value_stay_in_base64() {
     for value in ["hunter2-hunter2", "hunter2-hunter22", "hunter2-hunter222"] {

@@ -45,6 +45,7 @@ pub fn mcp_route(service: &Service, server: &McpServer) -> Router {
         // Looked at before a request comes here, and the latter taken away.
         hosts: Vec::new(),
         origins: Vec::new(),
+        message_timeout: service.inner.settings.body_timeout,
         stop: service.inner.stopping.clone(),
         cut: service.inner.cut.clone(),
         ..HttpSettings::default()
@@ -73,6 +74,11 @@ async fn taken_in(State(bounds): State<Bounds>, request: Request, next: Next) ->
     let service = &bounds.service;
     let (mut parts, body) = request.into_parts();
     parts.headers.remove(ORIGIN);
+    // With nothing else is there one to be read; and what it took would be held for as long as a stream goes on.
+    let body = match parts.method == Method::POST {
+        true => body,
+        false => Body::empty(),
+    };
     let Whole { bytes, mut held } = match read(body, service, bounds.most).await {
         Ok(whole) => whole,
         Err(problem) => return problem.into_response(),

@@ -19,6 +19,7 @@ use rmcp::model::RequestId;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 use crate::limits::display_bytes;
 
@@ -115,6 +116,8 @@ pub(super) struct Asked {
     keys: RandomState,
     uses: Mutex<Uses>,
     places: Arc<Semaphore>,
+    /// Cancelled where the session is ended: answers that go on end with it.
+    pub over: CancellationToken,
 }
 
 #[derive(Debug, Default)]
@@ -150,6 +153,7 @@ impl Default for Asked {
             keys: RandomState::new(),
             uses: Mutex::default(),
             places: Arc::new(Semaphore::new(MOST_HANDED_ON)),
+            over: CancellationToken::new(),
         }
     }
 }

@@ -218,15 +218,6 @@ impl Tokens {
         Ok(!by_id.is_empty())
     }
 
-    /// Whether there is a token that lets somebody in now.
-    ///
-    /// # Errors
-    /// Where the store cannot be read.
-    pub async fn any_holds(&self) -> Result<bool, QueueError> {
-        let now = self.inner.queue.now();
-        Ok(self.list().await?.iter().any(|token| token.holds(now)))
-    }
-
     /// Who shows this token, the text after `Bearer` in the header `Authorization`.
     ///
     /// # Errors

@@ -175,6 +175,12 @@ hint: it grants: max_rows, /data
 "#]],
     );
     assert_eq!(place.read("home/policy.toml"), before);
+    // As it was granted.
+    let said = place.run(["policy", "revoke", "csv-query", "--config", "max_rows=5"]);
+    assert!(
+        said.contains("hint: did you mean `--config max_rows`?"),
+        "{said}"
+    );
     // Of another kind than it is, or than there is any.
     let said = place.run(["policy", "revoke", "csv-query", "--env", "max_rows"]);
     assert!(

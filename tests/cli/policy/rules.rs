@@ -192,7 +192,8 @@ action = "deny"
             "hint: `skillhost --policy rules.toml inspect notes` shows which it has\n",
             "warning: approval: approval rule 5 is about a tool `remov`, which no skill that is installed has\n  hint: did \
              you mean `remove`?\n",
-            "warning: approval: approval rule 6 is about a tool `burn_all`, which no skill that is installed has\n  hint: \
+            "warning: approval: approval rule 6 is about a tool `burn_all`, which no skill that is installed whose name begins \
+             with `no` has\n  hint: \
              `skillhost list` shows what is\n",
             "is sound",
         ],

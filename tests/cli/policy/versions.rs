@@ -93,12 +93,25 @@ fn what_is_confirmed_is_what_this_version_gets_and_can_be_taken_back() {
         ),
         "{said}"
     );
-    // By its digest; and with the skill's name.
-    let said = place.run(["policy", "revoke", &first]);
+    // By what its digest begins with; and with the skill's name.
+    let digits = |digest: &str| digest["sha256:".len()..][..8].to_owned();
+    let said = place.run(["policy", "revoke", &digits(&first)]);
     assert!(said.contains("the confirmation of 0.1.0"), "{said}");
     let said = place.run(["policy", "check"]);
     assert!(!said.contains("not installed"), "{said}");
-    let said = place.run(["policy", "revoke", "csv-query", &second]);
+    for begin in ["0123abcd", "csv-query 0123abcd"] {
+        let mut command = place.command([]);
+        let output = command
+            .args(["policy", "revoke"])
+            .args(begin.split(' '))
+            .output();
+        let said = place.said(&output.expect("the command starts"));
+        assert!(
+            said.starts_with("exit: 2\n") && said.contains("is not confirmed"),
+            "{said}"
+        );
+    }
+    let said = place.run(["policy", "revoke", "csv-query", &digits(&second)]);
     assert!(
         said.contains("its grants stay in the policy, and no version is confirmed to get them"),
         "{said}"

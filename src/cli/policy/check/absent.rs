@@ -78,6 +78,11 @@ impl Unreadable {
         self.0.iter().any(|(other, _)| other == name)
     }
 
+    /// Whether there is one whose name begins so.
+    fn begins(&self, begin: &str) -> bool {
+        self.0.iter().any(|(name, _)| name.starts_with(begin))
+    }
+
     /// Those that the policy has something to say about.
     pub fn findings(self, policy: &Policy) -> impl Iterator<Item = Finding> {
         let named = |name: &String| {
@@ -116,12 +121,17 @@ pub fn rules(
             if let Some(tool) = rule.tool.as_ref().filter(whole)
                 && !all.is_empty()
                 && !all.iter().any(|one| one.tools.contains(tool))
+                && !unreadable.begins(begin)
             {
+                let of = match begin {
+                    "" => String::new(),
+                    begin => format!(" whose name begins with `{}`", named(begin, MAX_SHOWN)),
+                };
                 findings.push(Finding {
                     kind: Kind::Absent,
                     about: About::Table("approval"),
                     message: format!(
-                        "{title} is about a tool `{}`, which no skill that is installed has",
+                        "{title} is about a tool `{}`, which no skill that is installed{of} has",
                         named(tool, MAX_SHOWN)
                     ),
                     hint: near(tool, &all).unwrap_or_else(|| LIST.to_owned()),

@@ -1,6 +1,9 @@
 //! Taking back that one digest is confirmed.
 
-use skillhost::grant::{Capability, command};
+use std::collections::BTreeSet;
+
+use skillhost::Policy;
+use skillhost::grant::{Capability, GrantNames, command};
 use skillhost::policy::{Confirmation, SkillPolicy};
 use skillhost::skill::Digest;
 use skillhost::text::{named, printable};
@@ -16,6 +19,8 @@ use crate::cli::policy::{edit, record, unknown};
 pub enum Which {
     Version(String),
     Digest(Digest),
+    /// By the first digits of the digest, in lower case.
+    Begins(String),
 }
 
 impl Which {
@@ -23,17 +28,35 @@ impl Which {
         match self {
             Which::Version(version) => confirmed.version.as_ref() == Some(version),
             Which::Digest(digest) => confirmed.digest == *digest,
+            Which::Begins(digits) => confirmed.digest.hex().starts_with(digits),
         }
+    }
+
+    /// The digest, or what it begins with, that is typed: no fewer digits than find an installed skill.
+    fn digest(typed: &str) -> Option<Self> {
+        const FEWEST: usize = 8;
+        if let Ok(digest) = typed.parse() {
+            return Some(Which::Digest(digest));
+        }
+        let digits = typed.strip_prefix("sha256:").unwrap_or(typed);
+        let is_beginning = (FEWEST..64).contains(&digits.len())
+            && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_beginning.then(|| Which::Begins(digits.to_ascii_lowercase()))
     }
 }
 
 /// Whether a confirmation is meant, and not what is granted: of which skill, where its name is typed, and which.
+///
+/// The name of something that the policy has goes before what a digest begins with.
 pub fn meant<'a>(
     typed: &'a str,
     wanted: &[(Option<Capability>, String)],
+    policy: &Policy,
 ) -> Option<(Option<&'a str>, Which)> {
-    if let Ok(digest) = typed.parse() {
-        return Some((None, Which::Digest(digest)));
+    match Which::digest(typed) {
+        Some(Which::Begins(_)) if policy.skills.contains_key(typed) => {}
+        Some(which) => return Some((None, which)),
+        None => {}
     }
     if let Some((name, version)) = typed
         .split_once('@')
@@ -43,8 +66,13 @@ pub fn meant<'a>(
     }
     match wanted {
         [(None, subject)] => {
-            let digest = subject.parse().ok()?;
-            Some((Some(typed), Which::Digest(digest)))
+            let entry = policy.skills.get(typed);
+            let is_granted = |entry: &SkillPolicy| {
+                let names = GrantNames::of(&entry.grants);
+                !names.kinds(subject).is_empty()
+            };
+            let which = Which::digest(subject)?;
+            (!entry.is_some_and(is_granted)).then_some((Some(typed), which))
         }
         _ => None,
     }
@@ -62,7 +90,7 @@ pub fn revoke(
 ) -> anyhow::Result<Exit> {
     let is_alone = match args.subjects.as_slice() {
         [] => args.wanted().is_empty(),
-        [subject] => subject.parse::<Digest>().is_ok() && name == Some(args.name.as_str()),
+        [subject] => Which::digest(subject).is_some() && name == Some(args.name.as_str()),
         _ => false,
     };
     if !is_alone || args.all {
@@ -74,6 +102,23 @@ pub fn revoke(
     let file = session.policy_file()?;
     let record = record::Record::open(session)?;
     let (name, taken, left) = edit::edit(&file, |policy| {
+        if matches!(which, Which::Begins(_)) {
+            let of = |entry: &&String| name.is_none_or(|name| *entry == name);
+            let entries = policy.skills.iter().filter(|(entry, _)| of(entry));
+            let all = entries.flat_map(|(_, entry)| &entry.confirmed);
+            let all: BTreeSet<String> = all
+                .filter(|one| which.is(one))
+                .map(|one| one.digest.to_string())
+                .collect();
+            if all.len() > 1 {
+                let all: Vec<_> = all.into_iter().collect();
+                return Err(
+                    Complaint::usage("several digests that are confirmed begin so")
+                        .hint(format!("type more of one: {}", all.join(", ")))
+                        .into(),
+                );
+            }
+        }
         let name = match name {
             Some(name) => name.to_owned(),
             None => {
