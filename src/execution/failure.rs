@@ -62,8 +62,8 @@ pub struct Failure {
     /// it asked for that one or for all, for its environment where it read that (and where it ended with a
     /// trap, named the variable, too), and for a secret where it sent a request that the secret is for, and
     /// its server answered 401 or 403 (of the first 20 such keys and requests). Which variables it read is not to be
-    /// seen: one that it does not declare is named where `message` says that it is about a variable, and has a word
-    /// written like one (`API_KEY`). Of requests, sockets and
+    /// seen: one that it does not declare is named where `message` speaks of its environment, and has a word that is
+    /// written like a variable (`API_KEY`, or `TZ` behind `variable`). Of requests, sockets and
     /// storage it hears at once that they are not granted: those are among `denials`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<Denial>,

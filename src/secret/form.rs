@@ -55,13 +55,18 @@ pub(super) fn forms(value: &[u8]) -> Vec<Form> {
         whole(hex::encode(value).into_bytes()),
         whole(hex::encode_upper(value).into_bytes()),
     ];
-    // In a hint a backtick is escaped, and in a command of it an apostrophe.
+    // In a hint a backtick is escaped, and in a command of it an apostrophe. No form is more than twice as long as the
+    // value: so much waits at the end of a stream.
     if let Ok(text) = std::str::from_utf8(value)
         && text.contains(['`', '\''])
     {
         let written = Zeroizing::new(named(text, usize::MAX));
-        forms.push(whole(written.as_bytes().to_vec()));
-        forms.push(whole(written.replace('\'', r"'\''").into_bytes()));
+        let in_a_word = Zeroizing::new(written.replace('\'', r"'\''"));
+        for text in [&*written, &*in_a_word] {
+            if text.len() <= 2 * value.len() {
+                forms.push(whole(text.as_bytes().to_vec()));
+            }
+        }
     }
     // In base64 it depends on how many bytes stand before it, modulo three.
     for before in 0..3 {

@@ -54,7 +54,7 @@ pub fn revoke(args: &RevokeArgs, session: &Session) -> anyhow::Result<Exit> {
     let name = &args.name;
     let wanted = args.wanted();
     let policy = file.read()?.unwrap_or_default();
-    if let Some((name, which)) = confirmed::meant(name, &wanted, &policy) {
+    if let Some((name, which)) = confirmed::meant(name, &wanted, args.all, &policy) {
         return confirmed::revoke(name, &which, args, session);
     }
     if wanted.is_empty() && !args.all {

@@ -141,34 +141,34 @@ fn no_directory() -> Denial {
 }
 
 /// What a text that says that it is about the environment names as variables are (`API_KEY`): words in capitals that
-/// have a `_` in them, or that stand beside a word for one. It gets all variables at once, so that which it looked for
-/// is not to be seen.
-fn variables_in(message: &str) -> impl Iterator<Item = &str> {
-    let words = || message.split_whitespace().map(bare);
-    let of_variables = |word: &str| {
-        let all = [
-            "variable",
-            "variables",
-            "var",
-            "vars",
-            "env",
-            "envvar",
-            "environment",
-        ];
-        all.iter().any(|one| word.eq_ignore_ascii_case(one))
+/// have a `_` in them and are no error's code (`ERR_…`), or that stand beside a word for one. It gets all variables at
+/// once, so that which it looked for is not to be seen.
+fn variables_in(message: &str) -> Vec<&str> {
+    let words: Vec<&str> = message.split_whitespace().map(bare).collect();
+    let is_one_of = |at: Option<usize>, all: &[&str]| {
+        let word = at.and_then(|at| words.get(at));
+        word.is_some_and(|word| all.iter().any(|one| word.eq_ignore_ascii_case(one)))
     };
-    let about = ["environment", "env", "envvar"];
-    let is_about = words().any(|word| about.iter().any(|one| word.eq_ignore_ascii_case(one)));
-    let before = std::iter::once("").chain(words());
-    // Where all is in capitals, what stands before `ENVIRONMENT` is no name.
-    let behind = words().skip(1).chain([""]);
-    let beside = before.zip(words()).zip(behind);
-    let named = beside.filter_map(move |((before, word), behind)| {
-        let is_beside = of_variables(before) || about.contains(&behind);
-        let is_name = written_so(word) && !of_variables(word) && check_name(word).is_ok();
-        (is_name && (is_beside || word.contains('_'))).then_some(word)
-    });
-    named.filter(move |_| is_about)
+    let (about, called) = (
+        ["environment", "env", "envvar"],
+        ["variable", "variables", "var", "vars", "envvar"],
+    );
+    if !(0..words.len()).any(|at| is_one_of(Some(at), &about)) {
+        return Vec::new();
+    }
+    let is_named = |&at: &usize| {
+        let word = words[at];
+        let is_code = word.starts_with("ERR_") || word.starts_with("E_");
+        let before = is_one_of(at.checked_sub(1), &called);
+        // Where all is in capitals, what stands before `ENVIRONMENT` is no name.
+        let in_small = words.get(at + 1).is_some_and(|next| about.contains(next));
+        let behind = in_small && is_one_of(Some(at + 2), &called);
+        let is_word = is_one_of(Some(at), &about) || is_one_of(Some(at), &called);
+        let is_name = written_so(word) && !is_word && check_name(word).is_ok();
+        is_name && (before || behind || (word.contains('_') && !is_code))
+    };
+    let named = (0..words.len()).filter(is_named);
+    named.map(|at| words[at]).collect()
 }
 
 /// A word without what stands around it, or behind a `=`.
@@ -289,6 +289,9 @@ mod tests {
                 &["API_KEY"],
             ),
             ("src/env.rs:3: bad JSON, BAD_LINE", &[]),
+            ("ERR_CONNECTION_REFUSED in this environment", &[]),
+            ("it does not run in the AWS environment", &[]),
+            ("ENVIRONMENT: HTTP error", &[]),
             ("cannot access local variable BASE_URL", &[]),
             ("environment variable not found", &[]),
             ("environment variable A", &[]),
@@ -298,8 +301,7 @@ mod tests {
             ("API_KEY is not set", &[]),
             ("", &[]),
         ] {
-            let found: Vec<_> = variables_in(message).collect();
-            assert_eq!(found, names, "{message}");
+            assert_eq!(variables_in(message), names, "{message}");
         }
     }
 }

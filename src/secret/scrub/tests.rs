@@ -61,7 +61,6 @@ fn every_form_of_a_value_is_taken_out() {
     );
 }
 
-/// A character of base64 has bits of two bytes.
 /// As a hint has what a guest asked for: between backticks, and in a command of a shell.
 #[test]
 fn a_value_in_a_text_of_the_hosts_is_taken_out() {
@@ -84,6 +83,7 @@ fn a_value_in_a_text_of_the_hosts_is_taken_out() {
     }
 }
 
+/// A character of base64 has bits of two bytes.
 #[test]
 fn no_bits_of_a_value_stay_in_base64() {
     for value in ["hunter2-hunter2", "hunter2-hunter22", "hunter2-hunter222"] {
@@ -216,6 +216,8 @@ fn no_form_is_longer_than_what_waits() {
         "\"\"\"\"\"\"\"\"",
         "////////",
         "aaaaaaaaa",
+        "````````",
+        "it's-`a`-value12",
         VALUE,
     ] {
         let scrubber = scrubber(&[value]);

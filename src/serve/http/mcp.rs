@@ -45,7 +45,6 @@ pub fn mcp_route(service: &Service, server: &McpServer) -> Router {
         // Looked at before a request comes here, and the latter taken away.
         hosts: Vec::new(),
         origins: Vec::new(),
-        message_timeout: service.inner.settings.body_timeout,
         stop: service.inner.stopping.clone(),
         cut: service.inner.cut.clone(),
         ..HttpSettings::default()

@@ -22,7 +22,7 @@ use rmcp::transport::streamable_http_server::session::local::LocalSessionManager
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use rmcp::{ErrorData, RoleServer};
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::asked::{self, Asked, Asks, Carried, NotBegun, Which};
@@ -51,9 +51,6 @@ pub struct HttpSettings {
     /// How many sessions of older clients there may be at once for one tenant; the one that was used
     /// longest ago is closed for a new one. Default 100.
     pub sessions: usize,
-    /// How long a message of a session may wait for the session to take it. Then the session is over: its client does
-    /// not read what it is sent, and what it sends meanwhile is kept. Default 60 s.
-    pub message_timeout: Duration,
     /// No more begins: no session, and streams that only wait for news end. Calls that run go on to
     /// their answers.
     pub stop: CancellationToken,
@@ -72,7 +69,6 @@ impl Default for HttpSettings {
                 "http://[::1]:*".into(),
             ],
             sessions: 100,
-            message_timeout: Duration::from_secs(60),
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
         }
@@ -91,7 +87,6 @@ pub struct McpService {
     manager: Arc<LocalSessionManager>,
     sessions: Arc<Mutex<HashMap<String, Session>>>,
     most: usize,
-    patience: Duration,
     stop: CancellationToken,
 }
 
@@ -141,7 +136,6 @@ impl McpServer {
             manager,
             sessions: Arc::default(),
             most: settings.sessions.max(1),
-            patience: settings.message_timeout,
             stop: settings.stop,
         }
     }
@@ -219,29 +213,24 @@ impl McpService {
     }
 
     /// Hands on what belongs to a session, but a request whose id is in use. Where the client goes away meanwhile, that
-    /// is done all the same: the library would keep the stream that it has made for an answer. Where the session takes
-    /// nothing on for long, it is over.
+    /// is done all the same: the library would keep the stream that it has made for an answer.
     async fn of_session<B>(&self, mut request: Request<B>, session: Arc<Asked>, id: &str) -> Answer
     where
         B: Body + Send + 'static,
         B::Error: Display,
         B::Data: Send + 'static,
     {
-        let is_over = |why: &'static str| {
-            self.end(id, &session);
-            refused(StatusCode::NOT_FOUND, why)
-        };
         // Where the session takes nothing on, it is its client that waits.
         let place = match request.method() == Method::DELETE {
-            true => Ok(None),
-            false => timeout(self.patience, session.place()).await,
+            true => None,
+            false => match session.place().await {
+                Some(place) => Some(place),
+                None => {
+                    let why = "the session has taken nothing on for a minute: read what it sends, and try again";
+                    return refused(StatusCode::SERVICE_UNAVAILABLE, why);
+                }
+            },
         };
-        let Ok(place) = place else {
-            return is_over(UNREAD);
-        };
-        if session.over.is_cancelled() {
-            return refused(StatusCode::NOT_FOUND, "the session is over");
-        }
         let measured = request.extensions().get::<Measured>();
         let measured = measured.map(|measured| (measured.asks.clone(), measured.body.clone()));
         let (asks, body) = measured.unwrap_or_default();
@@ -260,24 +249,21 @@ impl McpService {
                 return unread_of(Some(named), why.to_owned());
             }
             Err((_, NotBegun::TooMany)) => {
+                self.close(id.to_owned()).await;
                 let why = "the session is over: too many of its requests were cancelled, or nobody waited for \
                            their answers";
-                return is_over(why);
+                return refused(StatusCode::NOT_FOUND, why);
             }
         };
         if let Some(begun) = &begun {
             // The library keeps what stands there for as long as the call goes on.
             request.extensions_mut().insert(Carried::out(begun));
         }
-        let (service, id) = (self.clone(), id.to_owned());
-        let of = Arc::clone(&session);
+        let service = self.clone();
         let handled = async move {
-            let answer = timeout(service.patience, service.handle(request)).await;
+            let answer = service.handle(request).await;
             drop((ending, place, body));
-            answer.unwrap_or_else(|_| {
-                service.end(&id, &of);
-                refused(StatusCode::NOT_FOUND, UNREAD)
-            })
+            answer
         };
         let answer = match tokio::spawn(handled).await {
             Ok(answer) => answer,
@@ -286,23 +272,10 @@ impl McpService {
                 broken()
             }
         };
-        // An answer that goes on may be what the session waits for.
-        let answer = match answer.body().size_hint().exact() {
-            Some(_) => answer,
-            None => answer.map(|body| Until::new(body, session.over.clone()).boxed()),
-        };
         match begun {
             Some(request) => answer.map(|body| asked::Answer { body, request }.boxed()),
             None => answer,
         }
-    }
-
-    /// Ends a session. Until nobody reads its answers any more, it may not be able to hear of that.
-    fn end(&self, id: &str, session: &Asked) {
-        self.lock().remove(id);
-        session.over.cancel();
-        let (service, id) = (self.clone(), id.to_owned());
-        tokio::spawn(async move { service.close(id).await });
     }
 
     /// Hands a request on, and remembers whose session it has begun, if it was in none: also where nobody waits for the
@@ -542,10 +515,6 @@ impl Body for Until {
         }
     }
 }
-
-/// What is answered where a session takes nothing on any more.
-const UNREAD: &str =
-    "the session is over: it took nothing on any more, as its client did not read what it was sent";
 
 /// What is answered to a message that is too much to be read.
 pub(in crate::serve) fn unread(message: &[u8], why: String) -> Answer {

@@ -39,7 +39,7 @@ impl Which {
             return Some(Which::Digest(digest));
         }
         let digits = typed.strip_prefix("sha256:").unwrap_or(typed);
-        let is_beginning = (FEWEST..64).contains(&digits.len())
+        let is_beginning = (FEWEST..=64).contains(&digits.len())
             && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
         is_beginning.then(|| Which::Begins(digits.to_ascii_lowercase()))
     }
@@ -51,10 +51,12 @@ impl Which {
 pub fn meant<'a>(
     typed: &'a str,
     wanted: &[(Option<Capability>, String)],
+    all: bool,
     policy: &Policy,
 ) -> Option<(Option<&'a str>, Which)> {
+    let more = all || !wanted.is_empty();
     match Which::digest(typed) {
-        Some(Which::Begins(_)) if policy.skills.contains_key(typed) => {}
+        Some(Which::Begins(_)) if more || policy.skills.contains_key(typed) => {}
         Some(which) => return Some((None, which)),
         None => {}
     }
@@ -102,22 +104,28 @@ pub fn revoke(
     let file = session.policy_file()?;
     let record = record::Record::open(session)?;
     let (name, taken, left) = edit::edit(&file, |policy| {
-        if matches!(which, Which::Begins(_)) {
-            let of = |entry: &&String| name.is_none_or(|name| *entry == name);
-            let entries = policy.skills.iter().filter(|(entry, _)| of(entry));
-            let all = entries.flat_map(|(_, entry)| &entry.confirmed);
-            let all: BTreeSet<String> = all
-                .filter(|one| which.is(one))
-                .map(|one| one.digest.to_string())
-                .collect();
-            if all.len() > 1 {
-                let all: Vec<_> = all.into_iter().collect();
-                return Err(
-                    Complaint::usage("several digests that are confirmed begin so")
-                        .hint(format!("type more of one: {}", all.join(", ")))
-                        .into(),
-                );
+        let of = |entry: &str| name.is_none_or(|name| entry == name);
+        let (mut names, mut digests) = (BTreeSet::new(), BTreeSet::new());
+        for (entry, skill) in policy.skills.iter().filter(|(entry, _)| of(entry)) {
+            for confirmed in skill.confirmed.iter().filter(|one| which.is(one)) {
+                names.insert(named(entry, 100));
+                digests.insert(confirmed.digest.to_string());
             }
+        }
+        let listed = |all: BTreeSet<String>| all.into_iter().collect::<Vec<_>>().join(", ");
+        if matches!(which, Which::Begins(_)) && digests.len() > 1 {
+            return Err(
+                Complaint::usage("several digests that are confirmed begin so")
+                    .hint(format!("type more of one: {}", listed(digests)))
+                    .into(),
+            );
+        }
+        if names.len() > 1 {
+            return Err(
+                Complaint::usage("this digest is confirmed under several names")
+                    .hint(format!("type one of them before it: {}", listed(names)))
+                    .into(),
+            );
         }
         let name = match name {
             Some(name) => name.to_owned(),
