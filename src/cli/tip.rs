@@ -361,7 +361,7 @@ fn with_argument(mut error: clap::Error, all: &mut Command, arguments: &[OsStrin
         .strip_prefix("tool=")
         .filter(|_| unknown.starts_with('-'))
     {
-        let tool = shell_word(tool);
+        let tool = shell_word(if tool == NO_VALUE { "TOOL" } else { tool });
         let _ = write!(
             tip,
             "the tool stands behind the skill: `{valid}SKILL {tool}{valid:#}`; "

@@ -135,7 +135,8 @@ fn no_directory() -> Denial {
         reason: LOOKED_NOWHERE.to_owned(),
         remedy: Remedy::Skill,
         grant: None,
-        hint: "no grant changes that, as the skill's skill.toml declares none; it would have to, with `directories = [{ path = \"*\", mode = \"ro\" }]` or `scratch = true` under `[grants]`"
+        hint: "no grant changes that, as the skill's skill.toml declares none; it would have to, with \
+               `directories = [{ path = \"*\", mode = \"ro\" }]` or `scratch = true` under `[grants]`"
             .to_owned(),
     }
 }
