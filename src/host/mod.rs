@@ -198,12 +198,11 @@ impl Host {
     )]
     pub fn execute_with(
         &self,
-        request: ExecutionRequest,
+        mut request: ExecutionRequest,
         control: Control,
     ) -> impl Future<Output = Result<ExecutionResult, HostError>> + Send + '_ {
         // No `async fn`, whose future would hold the request twice.
         async move {
-            let mut request = request;
             let cancellation = control.cancellation.as_ref();
             // Held rather than cloned: threads that run the same skill then share no counter.
             let skills = self.inner.skills.load();

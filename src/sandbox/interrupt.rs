@@ -111,8 +111,8 @@ pin_project_lite::pin_project! {
         cancellation: Option<&'a CancellationToken>,
         // What of it can be stopped where it does not come back.
         guest: Option<Guest<'a>>,
-        // How it came to its looks.
-        looks: Looks,
+        // How it came to its looks, where it came to any.
+        looks: Option<Box<Looks>>,
         // Where it waits, of a skill that is known to keep its thread for long.
         place: Option<Place>,
         again: Option<Pin<Box<tokio::time::Sleep>>>,
@@ -187,7 +187,7 @@ impl<'a, F: Future, S: Fn() -> Duration> Interruptible<'a, F, S> {
             deadline,
             cancellation,
             guest: None,
-            looks: Looks::default(),
+            looks: None,
             place: None,
             again: None,
             slice,
@@ -309,7 +309,7 @@ impl<F: Future, S: Fn() -> Duration> Future for Interruptible<'_, F, S> {
                 // Where the next look would be further past the slice's end than this one is before it,
                 // the turn ends now.
                 let stretch = now.duration_since(looked);
-                this.looks.add(stretch);
+                this.looks.get_or_insert_default().add(stretch);
                 let half = stretch / 2;
                 let taken = now.duration_since(turn_began);
                 if taken + half >= slice && now < *this.deadline {
@@ -363,12 +363,15 @@ impl<F: Future, S: Fn() -> Duration> Future for Interruptible<'_, F, S> {
             // have gone from a long stretch to that, and of one that has ended, as the next one may do the same.
             this.owed.add(owed(taken, (this.slice)()));
         }
-        this.looks.end_turn(taken);
+        if let Some(looks) = this.looks {
+            looks.end_turn(taken);
+        }
         if let Some(guest) = this.guest
             && let Some(times) = guest.times
+            && let Some(looks) = this.looks
             && result.is_ready()
         {
-            guest.conduct.pace.learn(this.looks, times, now);
+            guest.conduct.pace.learn(looks, times, now);
         }
         result
     }

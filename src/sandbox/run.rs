@@ -18,6 +18,7 @@ use super::classify::{self, Circumstances, Stop};
 use super::contract::{self, Component, wit};
 use super::exhausted;
 use super::flight::Flight;
+use super::interrupt::conduct::Conduct;
 use super::interrupt::{Interruptible, MAX_SLICE};
 use super::panicked;
 use super::place::Place;
@@ -68,6 +69,15 @@ pub(crate) struct Plan<'a> {
     pub skill: Digest,
     pub attempt: u32,
     pub cancellation: Option<&'a CancellationToken>,
+}
+
+/// An execution whose time runs.
+struct Begun<'c> {
+    ends: Instant,
+    time_limit: Limit,
+    share: Duration,
+    conduct: &'c Conduct,
+    times: u32,
 }
 
 impl Runner {
@@ -156,26 +166,30 @@ impl Runner {
                 Err(failure) => return Ok(Err(failure)),
             }
         }
-        let chatter = Chatter::new(flight.listeners.clone(), &flight.limits);
-        let mut capabilities = Capabilities::new(Arc::clone(asker), &flight.limits, chatter);
-        let held = flight.secrets.as_ref();
-        capabilities.grant(grants, tenant, &flight.limits, &self.backing, held);
-        if !grants.directories.is_empty() || grants.scratch {
-            let limits = flight.limits;
-            let opened = capabilities.open(grants, &around, tenant, &limits, &self.backing);
-            let opened = within_time(flight, cancellation, opened);
-            if let Err(failure) = Box::pin(opened).await? {
-                return Ok(Err(failure));
-            }
-        }
-        flight.usage.input_bytes = input_bytes;
         let request_id = capability::repeated_id(grants, &skill, tool, input, &attachments);
+        // What it is given is in the store from then on, and not kept here for as long as it runs.
+        let begun = {
+            let chatter = Chatter::new(flight.listeners.clone(), &flight.limits);
+            let mut capabilities = Capabilities::new(Arc::clone(asker), &flight.limits, chatter);
+            let held = flight.secrets.as_ref();
+            capabilities.grant(grants, tenant, &flight.limits, &self.backing, held);
+            if !grants.directories.is_empty() || grants.scratch {
+                let limits = flight.limits;
+                let opened = capabilities.open(grants, &around, tenant, &limits, &self.backing);
+                let opened = within_time(flight, cancellation, opened);
+                if let Err(failure) = Box::pin(opened).await? {
+                    return Ok(Err(failure));
+                }
+            }
+            flight.usage.input_bytes = input_bytes;
+            self.begin(flight, component, (tenant, capabilities), cancellation)?
+        };
         let attachments: Vec<wit::Attachment> = attachments.into_iter().map(Into::into).collect();
         let request_id = request_id.unwrap_or(flight.listeners.request_id);
         let ended = pin!(self.fly(
             flight,
             component,
-            (tenant, capabilities),
+            begun,
             cancellation,
             async |skill, store| {
                 let mut text = Uuid::encode_buffer();
@@ -215,17 +229,12 @@ impl Runner {
             Err(failure) => return Ok((Err(failure), ResourceUsage::default())),
         }
         let capabilities = Capabilities::none(&flight.limits);
+        let begun = self.begin(&mut flight, component, (None, capabilities), None)?;
         let described = self
-            .fly(
-                &mut flight,
-                component,
-                (None, capabilities),
-                None,
-                async |skill, store| {
-                    store.data_mut().is_asked_what_it_is();
-                    skill.skillhost_skill_tools().call_describe(store).await
-                },
-            )
+            .fly(&mut flight, component, begun, None, async |skill, store| {
+                store.data_mut().is_asked_what_it_is();
+                skill.skillhost_skill_tools().call_describe(store).await
+            })
             .await?;
         drop(slot);
         let failure = described.as_ref().err();
@@ -284,15 +293,14 @@ impl Runner {
         slot.map_err(|_| HostError::Internal("the pool's slots were closed".into()))
     }
 
-    /// Instantiates the component and makes one call, both under the limits.
-    async fn fly<T>(
+    /// Makes its store, and has its time run.
+    fn begin<'c>(
         &self,
         flight: &mut Flight,
-        component: &Component,
+        component: &'c Component,
         (tenant, capabilities): (Option<&str>, Capabilities),
         cancellation: Option<&CancellationToken>,
-        call: impl AsyncFnOnce(&contract::bindings::Skill, &mut Store<State>) -> wasmtime::Result<T>,
-    ) -> Result<Result<T, Failure>, HostError> {
+    ) -> Result<Begun<'c>, HostError> {
         let started = Instant::now();
         let (ends, time_limit) = flight.ends(started);
         flight.tell(&Event::Started);
@@ -311,14 +319,42 @@ impl Runner {
             (share, times),
             cancellation.cloned(),
         )?;
+        flight.store = Some(store);
+        Ok(Begun {
+            ends,
+            time_limit,
+            share,
+            conduct,
+            times,
+        })
+    }
+
+    /// Instantiates the component and makes one call, both under the limits.
+    async fn fly<T>(
+        &self,
+        flight: &mut Flight,
+        component: &Component,
+        begun: Begun<'_>,
+        cancellation: Option<&CancellationToken>,
+        call: impl AsyncFnOnce(&contract::bindings::Skill, &mut Store<State>) -> wasmtime::Result<T>,
+    ) -> Result<Result<T, Failure>, HostError> {
+        let Begun {
+            ends,
+            time_limit,
+            share,
+            conduct,
+            times,
+        } = begun;
         let Flight {
-            store: slot,
+            store,
             phase,
             instantiated,
             usage,
             ..
         } = flight;
-        let store = slot.insert(store);
+        let Some(store) = store else {
+            return Err(HostError::Internal("it has no store".into()));
+        };
         // What is awaited is pinned where it is made: awaiting it as it is would move it, and it is
         // large.
         let ended = Interruptible::new(

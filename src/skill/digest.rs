@@ -14,6 +14,10 @@ use sha2::Digest as _;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
 
+const PREFIX: &str = "sha256:";
+/// How long it is when it is written.
+const WRITTEN: usize = PREFIX.len() + 64;
+
 impl Digest {
     /// The digest of a lone component. The same as `sha256sum skill.wasm` prints.
     pub fn of_component(component: &[u8]) -> Self {
@@ -30,13 +34,21 @@ impl Digest {
 
     /// The 64 hexadecimal digits alone.
     pub fn hex(&self) -> String {
-        hex::encode(self.0)
+        self.written(&mut [0; WRITTEN])[PREFIX.len()..].to_owned()
+    }
+
+    /// As it is written, in there.
+    fn written<'a>(&self, room: &'a mut [u8; WRITTEN]) -> &'a str {
+        let (prefix, digits) = room.split_at_mut(PREFIX.len());
+        prefix.copy_from_slice(PREFIX.as_bytes());
+        hex::encode_to_slice(self.0, digits).expect("two digits for each byte");
+        std::str::from_utf8(room).expect("digits are ASCII")
     }
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", self.hex())
+        f.write_str(self.written(&mut [0; WRITTEN]))
     }
 }
 
@@ -57,7 +69,7 @@ impl FromStr for Digest {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut bytes = [0; 32];
         match text
-            .strip_prefix("sha256:")
+            .strip_prefix(PREFIX)
             .map(|digits| hex::decode_to_slice(digits, &mut bytes))
         {
             Some(Ok(())) => Ok(Digest(bytes)),
@@ -68,7 +80,7 @@ impl FromStr for Digest {
 
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(self.written(&mut [0; WRITTEN]))
     }
 }
 

@@ -70,8 +70,16 @@ pub(crate) enum Left {
     TooLong,
 }
 
+/// When a check ends.
+enum Ends {
+    Until(Until),
+    /// So long after the first look at the time.
+    Within(Duration),
+    At(Instant),
+}
+
 struct Running {
-    until: Until,
+    ends: Ends,
     /// The work since the last look at the time.
     work: u32,
     metered: Option<Instant>,
@@ -85,13 +93,22 @@ impl Running {
         }
         self.work = 0;
         let now = Instant::now();
-        if let Some(meter) = &self.until.meter
-            && (self.metered).is_none_or(|metered| now.duration_since(metered) >= METERED)
-        {
-            meter.read();
-            self.metered = Some(now);
+        match &self.ends {
+            Ends::Until(until) => {
+                if let Some(meter) = &until.meter
+                    && (self.metered).is_none_or(|metered| now.duration_since(metered) >= METERED)
+                {
+                    meter.read();
+                    self.metered = Some(now);
+                }
+                until.is_over(now)
+            }
+            Ends::Within(span) => {
+                self.ends = Ends::At(now + *span);
+                false
+            }
+            Ends::At(moment) => *moment <= now,
         }
-        self.until.is_over(now)
     }
 }
 
@@ -120,10 +137,19 @@ pub(crate) fn within<T>(patience: Instant, work: impl FnOnce() -> T) -> T {
 
 /// Runs a check, and leaves it when its time is over.
 pub(crate) fn until<T>(until: &Until, check: impl FnOnce() -> T) -> Result<T, Left> {
+    // So that what is over already does not begin.
+    run(Ends::Until(until.clone()), LOOK, check)
+}
+
+/// The same of one that may take so long from its first look at the time, to which most that are asked for so do not come.
+pub(crate) fn for_at_most<T>(span: Duration, check: impl FnOnce() -> T) -> Result<T, Left> {
+    run(Ends::Within(span), 0, check)
+}
+
+fn run<T>(ends: Ends, work: u32, check: impl FnOnce() -> T) -> Result<T, Left> {
     let running = Running {
-        until: until.clone(),
-        // So that what is over already does not begin.
-        work: LOOK,
+        ends,
+        work,
         metered: None,
     };
     let before = RUNNING.replace(Some(running));

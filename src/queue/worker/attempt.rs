@@ -1,6 +1,7 @@
 //! One attempt, from a claim to its end.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use super::super::prepare::MAX_DEPTH;
 use super::super::retry::{Retry, RetryPolicy};
 use super::super::store::{Flags, Row};
 use super::callback::CallbackSender;
+use super::details::Details;
 use super::handler::{Handler, HandlerFailure, Task};
 use super::heard::{Heard, observer};
 use super::reports::{Reports, Whose};
@@ -58,7 +60,7 @@ pub(super) struct Performed {
 pub(super) struct End {
     pub outcome: Outcome,
     pub status: &'static str,
-    pub details: Value,
+    pub details: Details,
     pub result: Option<String>,
     pub broken: Option<String>,
 }
@@ -68,7 +70,7 @@ impl End {
         End {
             outcome,
             status,
-            details: json!({}),
+            details: Details::default(),
             result: None,
             broken: None,
         }
@@ -76,7 +78,7 @@ impl End {
 
     pub fn failed(message: impl Into<String>, retryable: bool, after: Option<Duration>) -> Self {
         let message = message.into();
-        let details = json!({"failure": {"message": message}});
+        let details = Details::failure(json!({"message": message}));
         let outcome = Outcome::Failed {
             message,
             retryable,
@@ -90,7 +92,7 @@ impl End {
 
     fn released(cause: &'static str) -> Self {
         End {
-            details: json!({"failure": {"message": format!("given back: {cause}")}}),
+            details: Details::failure(json!({"message": format!("given back: {cause}")})),
             ..End::new(Outcome::Released { cause }, RELEASED)
         }
     }
@@ -105,7 +107,7 @@ impl Bench {
         token: CancellationToken,
     ) -> Performed {
         let ClaimedRow { row, body, waited } = claimed;
-        let job = read(&row, &body.submitted).await;
+        let job = pin!(read(&row, &body.submitted)).await;
         let (skill, tool) = match &job {
             Ok(job) => (job.skill(), job.work.tool().map(str::to_owned)),
             Err(_) => <_>::default(),
@@ -123,7 +125,8 @@ impl Bench {
                     may_repeat: retry.policy.destructive,
                     to_mark: !retry.policy.destructive && !row.flags.has(Flags::DESTRUCTIVE),
                 };
-                let mut end = self.work(job, &at, token).await;
+                // Pinned where it is made, as awaiting it would move it, and it is large.
+                let mut end = pin!(self.work(job, &at, token)).await;
                 if row.flags.has(Flags::FORGET) {
                     end.result = None;
                 }
@@ -144,7 +147,7 @@ impl Bench {
                 outcome: Arc::new(end.outcome),
                 retry: Arc::new(retry),
                 status: end.status,
-                details: end.details.to_string().into(),
+                details: end.details.text(),
                 result: end.result.map(Arc::from),
             },
             broken: end.broken,
@@ -164,7 +167,7 @@ impl Bench {
                 End {
                     outcome: Outcome::TooLarge,
                     status: "failed",
-                    details: merged(end.details, json!({"failure": {"message": message}})),
+                    details: end.details.and("failure", json!({"message": message})),
                     result: None,
                     broken: end.broken,
                 }
@@ -180,8 +183,10 @@ impl Bench {
             task: Maintenance::Rescue,
         };
         let end = match std::mem::replace(&mut job.work, taken) {
-            Work::Execution { request } => self.execute(*request, job, at, token).await,
-            Work::Custom { name, payload } => self.handle(&name, payload, job, at, token).await,
+            Work::Execution { request } => pin!(self.execute(request, &mut job, at, token)).await,
+            Work::Custom { name, payload } => {
+                pin!(self.handle(&name, payload, &mut job, at, token)).await
+            }
             Work::Maintenance { task } => {
                 tokio::select! {
                     end = self.maintain(&task) => end,
@@ -190,7 +195,8 @@ impl Bench {
                 }
             }
             Work::Callback { job, callback } => {
-                let sending = self.call_back(job, tenant.as_deref(), &callback, at);
+                // It is seldom, and large.
+                let sending = Box::pin(self.call_back(job, tenant.as_deref(), &callback, at));
                 tokio::select! {
                     end = sending => end,
                     // Whether it arrived is not known: it may come twice, under one id.
@@ -215,7 +221,7 @@ impl Bench {
             _ => {
                 let released = End::released(SHUTDOWN);
                 End {
-                    details: merged(end.details, released.details),
+                    details: end.details.merged(released.details),
                     ..released
                 }
             }
@@ -224,17 +230,17 @@ impl Bench {
 
     async fn execute(
         &self,
-        mut request: ExecutionRequest,
-        job: NewJob,
+        mut request: Box<ExecutionRequest>,
+        job: &mut NewJob,
         at: &At,
         token: CancellationToken,
     ) -> End {
         let Some(execute) = &self.execute else {
             return End::released(NO_HOST);
         };
-        let tenant = job.tenant;
+        let tenant = job.tenant.take();
         request.tenant.clone_from(&tenant);
-        request.user = job.user;
+        request.user = job.user.take();
         request.attempt = at.attempt;
         request.queue_wait = at.waited;
         request.deadline = job.deadline;
@@ -244,7 +250,7 @@ impl Bench {
             .observer(observer(&self.reports, at.whose(), Arc::clone(&heard)))
             .approved(at.approved)
             .job(job.id);
-        control.caller = job.caller.map(Into::into);
+        control.caller = job.caller.take().map(Into::into);
         let mut asked = ExecutionRequest::new(request.skill.clone(), Value::Null);
         asked.tool.clone_from(&request.tool);
         if at.to_mark {
@@ -258,27 +264,27 @@ impl Bench {
                 Ok(()) => {}
                 Err(failure) if failure.cause == Cause::HostError => {
                     return End {
-                        details: json!({"failure": failure}),
+                        details: Details::failure(json!(failure)),
                         broken: Some(failure.message),
                         ..End::released(HOST_ERROR)
                     };
                 }
-                Err(failure) => return executed(control.refuse(request, None, failure), false),
+                Err(failure) => return executed(control.refuse(*request, None, failure), false),
             }
             if execute.is_destructive(&asked) && !self.mark(at).await {
                 return End::released(NOT_MARKED);
             }
         }
-        match execute.execute(request, control).await {
+        match execute.execute(*request, control).await {
             Ok(result) => {
                 // Asked afterwards, and of what ran: before, the skill need not be loaded.
                 if let Some(skill) = &result.skill {
                     asked.skill = skill.digest.into();
                 }
                 let destructive = result.failure.is_some() && execute.is_destructive(&asked);
-                let mut end = ended(result, destructive, tenant.as_deref()).await;
+                let mut end = pin!(ended(result, destructive, tenant.as_deref())).await;
                 if let Some(grants) = heard.take_grants() {
-                    end.details["grants"] = grants;
+                    end.details = end.details.and("grants", grants);
                 }
                 end
             }
@@ -300,7 +306,7 @@ impl Bench {
                     false => End::released(HOST_UNAVAILABLE),
                 };
                 End {
-                    details: json!({"failure": {"fault": "host", "message": message}}),
+                    details: Details::failure(json!({"fault": "host", "message": message})),
                     broken: is_for_all.then_some(message),
                     ..end
                 }
@@ -328,15 +334,15 @@ impl Bench {
         &self,
         name: &str,
         payload: Value,
-        job: NewJob,
+        job: &mut NewJob,
         at: &At,
         token: CancellationToken,
     ) -> End {
         let Some(handler) = self.handlers.get(name) else {
             return End {
-                details: json!({"failure": {
+                details: Details::failure(json!({
                     "message": format!("this worker has no handler `{name}`"),
-                }}),
+                })),
                 ..End::new(Outcome::Elsewhere, RELEASED)
             };
         };
@@ -344,7 +350,7 @@ impl Bench {
             job: job.id,
             payload,
             attempt: at.attempt,
-            tenant: job.tenant,
+            tenant: job.tenant.take(),
             deadline: job.deadline,
             cancellation: token.clone(),
             report: self.reporter(at),
@@ -455,14 +461,6 @@ impl At {
     }
 }
 
-/// An object with the fields of another set in it.
-fn merged(mut details: Value, others: Value) -> Value {
-    if let (Value::Object(details), Value::Object(others)) = (&mut details, others) {
-        details.extend(others);
-    }
-    details
-}
-
 /// Whether an outcome says no more than that somebody cut it short.
 fn was_cut(outcome: &Outcome) -> bool {
     match outcome {
@@ -493,15 +491,17 @@ fn executed(mut result: ExecutionResult, destructive: bool) -> End {
     {
         flatten(details);
     }
-    let mut details = json!({"usage": result.usage, "skill": result.skill, "tool": result.tool});
+    let mut details = Details::of(&result);
     if let Some(failure) = &result.failure {
         // All that it takes to understand it later.
-        details["failure"] = json!(failure);
-        details["limits"] = json!(result.limits);
-        details["stderr"] = json!(crate::text::shortened(&result.stderr, 4_096));
+        let stderr = crate::text::shortened(&result.stderr, 4_096);
+        details = details
+            .and("failure", json!(failure))
+            .and("limits", json!(result.limits))
+            .and("stderr", json!(stderr));
     }
     if !result.clamped.is_empty() {
-        details["clamped"] = json!(result.clamped);
+        details = details.and("clamped", json!(result.clamped));
     }
     let status = result.status.as_str();
     let kept = serde_json::to_string(&result).ok();
@@ -539,14 +539,10 @@ mod tests {
             allowed: 1,
             rule: Clamped::BY_HOST.to_owned(),
         };
-        assert!(
-            executed(result.clone(), false)
-                .details
-                .get("clamped")
-                .is_none()
-        );
+        let details = |result| executed(result, false).details;
+        assert_eq!(details(result.clone()).get("clamped"), None);
         result.clamped = vec![clamped.clone()];
-        let details = executed(result, false).details;
-        assert_eq!(details["clamped"], json!([clamped]));
+        let clamped = json!([clamped]);
+        assert_eq!(details(result).get("clamped"), Some(&clamped));
     }
 }

@@ -14,6 +14,7 @@ use super::super::error::QueueError;
 use super::super::new_job::{Callback, NewJob};
 use super::super::outcome::Outcome;
 use super::attempt::{At, Bench, End, RELEASED};
+use super::details::Details;
 
 /// Sends callbacks: by which rules, and signed with what.
 #[derive(Clone)]
@@ -69,7 +70,7 @@ impl Bench {
     ) -> End {
         let Some(sender) = &self.callbacks else {
             return End {
-                details: json!({"failure": {"message": "this worker sends no callbacks"}}),
+                details: Details::failure(json!({"message": "this worker sends no callbacks"})),
                 ..End::new(Outcome::Elsewhere, RELEASED)
             };
         };
@@ -79,7 +80,7 @@ impl Bench {
                 None => "this worker has no secret to sign it with".to_owned(),
             };
             return End {
-                details: json!({"failure": {"message": message}}),
+                details: Details::failure(json!({"message": message})),
                 ..End::new(Outcome::Elsewhere, RELEASED)
             };
         };
@@ -99,7 +100,7 @@ impl Bench {
             trace_state: trace_state.as_deref(),
         };
         let delivery = sender.callbacks.deliver(sending, self.queue.now()).await;
-        let details = json!({"delivery": delivery});
+        let details = Details::default().and("delivery", json!(delivery));
         let end = match delivery.verdict {
             Verdict::Delivered => End {
                 result: Some(json!({"output": delivery}).to_string()),
@@ -118,12 +119,8 @@ impl Bench {
                 End::failed(message, again, after)
             }
         };
-        let mut all = details;
-        if let Some(failure) = end.details.get("failure") {
-            all["failure"] = failure.clone();
-        }
         End {
-            details: all,
+            details: details.merged(end.details),
             ..end
         }
     }

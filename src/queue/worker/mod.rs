@@ -2,6 +2,7 @@
 
 mod attempt;
 mod callback;
+mod details;
 mod handler;
 mod heard;
 mod reports;

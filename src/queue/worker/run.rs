@@ -312,7 +312,7 @@ impl Loop {
                 broken,
                 skill,
                 tool,
-            } = bench.perform(claimed, worker, token).await;
+            } = pin!(bench.perform(claimed, worker, token)).await;
             let told = hears.then(|| {
                 Box::new(Settled {
                     job: ending.job,

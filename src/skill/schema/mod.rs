@@ -15,12 +15,12 @@ mod said;
 mod unique;
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::text::{printable, said_of, shortened};
-use crate::turns::interrupt::{Interrupted, Left, Until, until};
+use crate::turns::interrupt::{Interrupted, Left, Until, for_at_most, until};
 pub(super) use copies::MAX_COPIES;
 use cost::Graph;
 use interrupt::Look;
@@ -387,11 +387,7 @@ impl Schema {
                     return None;
                 }
                 // However much it is, it ends.
-                let until = Until {
-                    moment: Some(Instant::now() + QUICK),
-                    ..Until::default()
-                };
-                self.looked(value, effort, &until).ok()
+                looked(for_at_most(QUICK, || self.look(value, effort))).ok()
             }
             Err(mismatch) => Some(Err(mismatch)),
         }
@@ -401,26 +397,11 @@ impl Schema {
     pub(crate) fn check_thoroughly(
         &self,
         value: &Value,
-        until: &Until,
-    ) -> Result<Result<(), Mismatch>, Interrupted> {
-        match self.effort(value) {
-            Ok(effort) => self.looked(value, effort, until),
-            Err(mismatch) => Ok(Err(mismatch)),
-        }
-    }
-
-    fn looked(
-        &self,
-        value: &Value,
-        effort: Effort,
         ends: &Until,
     ) -> Result<Result<(), Mismatch>, Interrupted> {
-        match until(ends, || self.look(value, effort)) {
-            Ok(checked) => Ok(checked),
-            Err(Left::Interrupted) => Err(Interrupted),
-            Err(Left::TooLong) => Ok(Err(Mismatch::of_all(
-                "a text in it is too long to be matched with its pattern",
-            ))),
+        match self.effort(value) {
+            Ok(effort) => looked(until(ends, || self.look(value, effort))),
+            Err(mismatch) => Ok(Err(mismatch)),
         }
     }
 
@@ -458,6 +439,19 @@ impl Schema {
             Ok(()) => Ok(()),
             Err(error) => Err(Mismatch::of(&error)),
         }
+    }
+}
+
+/// What a check that was left early says.
+fn looked(
+    checked: Result<Result<(), Mismatch>, Left>,
+) -> Result<Result<(), Mismatch>, Interrupted> {
+    match checked {
+        Ok(checked) => Ok(checked),
+        Err(Left::Interrupted) => Err(Interrupted),
+        Err(Left::TooLong) => Ok(Err(Mismatch::of_all(
+            "a text in it is too long to be matched with its pattern",
+        ))),
     }
 }
 
