@@ -55,16 +55,17 @@ pub struct Failure {
     pub denials: Vec<Denial>,
     /// What the skill looked for while it ran and does not have, where it failed: it may have failed for want of that.
     /// First what it declares and was not granted; then what nobody was asked for, as it has no manifest (`remedy` is
-    /// `grant`), or what its manifest lacks (`skill`): a configuration key, a variable, or a directory (`*`) where it has none. Not
-    /// more than 20.
+    /// `grant`), or what its manifest lacks (`skill`): a configuration key, a variable, or a directory (`*`) where it has
+    /// none. Not more than 20.
     ///
     /// It looked for directories and scratch where it asked which there are, for a configuration key where
     /// it asked for that one or for all, for its environment where it read that (and where it ended with a
     /// trap, named the variable, too), and for a secret where it sent a request that the secret is for, and
     /// its server answered 401 or 403 (of the first 20 such keys and requests). Which variables it read is not to be
-    /// seen: one that it does not declare is named where `message` speaks of its environment, and has a word that is
-    /// written like a variable (`API_KEY`, or `TZ` behind `variable`). Of requests, sockets and
-    /// storage it hears at once that they are not granted: those are among `denials`.
+    /// seen: what it declares stands first where `message` names it, and one that it does not declare is among them where
+    /// `message` speaks of its environment, and has a word that is written like a variable and stands like one that is
+    /// wanted (`API_KEY is not set`, `variable TZ`). Of requests, sockets and storage it hears at once that they are not
+    /// granted: those are among `denials`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<Denial>,
     /// The rule of the policy that decided so, where it was one.

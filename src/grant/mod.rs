@@ -75,7 +75,7 @@ pub use http::{HttpGrant, ParseHttpError};
 pub use names::{GrantNames, by_flag};
 pub(crate) use network::host_left_alone;
 pub use socket::{ParseSocketError, Protocol, SocketGrant};
-pub(crate) use sought::Sought;
+pub(crate) use sought::{Sought, names};
 pub use target::{HostName, HttpTarget, Scheme, TargetError};
 pub use values::{
     MAX_ENTRIES, MAX_NAME_BYTES, MAX_TOTAL_BYTES, MAX_VALUE_BYTES, check_name, check_value,

@@ -167,7 +167,7 @@ impl Sought {
 }
 
 /// Whether a text has a name in it, as a word.
-fn names(text: &str, name: &str) -> bool {
+pub(crate) fn names(text: &str, name: &str) -> bool {
     let in_word = |part: char| part.is_alphanumeric() || part == '_';
     let mut found = text.match_indices(name);
     found.any(|(at, _)| {

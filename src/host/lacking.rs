@@ -1,10 +1,10 @@
 //! What a skill that failed may have failed for want of.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 
 use super::{Host, Skill};
 use crate::execution::{Cause, Failure, MAX_MISSING};
-use crate::grant::{Asker, Capability, Denial, Ended, Grants, Sought, first_of};
+use crate::grant::{Asker, Capability, Denial, Ended, Grants, Sought, first_of, names};
 use crate::sandbox::Flight;
 
 impl Host {
@@ -14,41 +14,64 @@ impl Host {
         skill: &Skill,
         requested: &Grants,
         flight: &Flight,
-        failure: Failure,
+        mut failure: Failure,
     ) -> Failure {
         let (known, sought) = (&skill.inner.known, &flight.sought);
-        let lacked = self.lacked(skill, requested, sought, &failure);
-        let mut failure = failure.without(lacked);
+        let mut lacked = self.lacked(skill, requested, sought, &failure);
         let of_input = match failure.cause {
             Cause::InvalidInput { .. } => true,
             Cause::SkillError { .. } | Cause::Trap { .. } => false,
             // What it lacked is no reason for anything else.
-            _ => return failure,
+            _ => return failure.without(lacked),
         };
+        let granted = OnceCell::new();
         let mut wanting = known.asker.found_wanting(
             sought,
             &Ended {
                 message: &failure.message,
                 of_input,
                 given: &|name| {
-                    let granted = self.granted(known, requested).grants;
-                    granted.environment.contains_key(name)
+                    let all = || self.granted(known, requested).grants.environment;
+                    granted.get_or_init(all).contains_key(name)
                 },
             },
         );
-        if failure
-            .missing
-            .iter()
-            .any(|one| one.capability == Capability::Environment)
-        {
-            // It is known which it is.
-            wanting.retain(|one| one.capability != Capability::Environment);
+        let is_variable = |one: &Denial| one.capability == Capability::Environment;
+        // It gets all variables at once, and which of them it looked for is what it says itself.
+        let is_named = |one: &Denial| names(&failure.message, &one.subject);
+        if lacked.iter().any(|one| is_variable(one) && is_named(one)) {
+            wanting.retain(|one| !is_variable(one));
+            lacked.sort_by_key(|one| !(is_variable(one) && is_named(one)));
         }
         let scrub = |text: &mut String| {
             if let Some(held) = &flight.secrets {
                 held.scrubber.text(text);
             }
         };
+        // A place of which it says nothing it may do without, where the path that it was given is in none that it has.
+        let is_unnamed = |one: &Denial| {
+            let is_place = matches!(one.capability, Capability::Directory | Capability::Scratch);
+            is_place && !is_named(one)
+        };
+        let telling = match lacked.is_empty() || lacked.iter().any(is_named) {
+            true => None,
+            false => {
+                let variable = wanting.iter().find(|one| is_variable(one));
+                let elsewhere = || match lacked.iter().all(is_unnamed) {
+                    true => sought.elsewhere(),
+                    false => None,
+                };
+                variable.map(Denial::perhaps).or_else(elsewhere)
+            }
+        };
+        if (failure.wants_a_hint() || of_input && failure.hint.is_none())
+            && failure.denials.is_empty()
+            && let Some(mut help) = telling
+        {
+            scrub(&mut help);
+            failure.hint = Some(help);
+        }
+        failure = failure.without(lacked);
         // They may name what the guest made up of a secret's parts.
         wanting.iter_mut().flat_map(Denial::texts).for_each(scrub);
         // A hint says no more than what is told of each.

@@ -507,6 +507,18 @@ async fn a_failure_names_what_was_looked_for_and_is_not_declared() {
     assert_eq!(missing, []);
     let last = "the last path that the skill looked for is not there: `a` in `/other`; if that is why, give it another";
     assert_eq!(said, last);
+    // That it declares another place, of which it says nothing, is no better reason.
+    let manifest =
+        "grants = { scratch = true, directories = [{ path = \"/other\", mode = \"ro\" }] }";
+    let declaring = declared(&host, manifest).await;
+    let astray = json!({"path": "/etc/passwd"});
+    let (missing, said) = fails(&declaring, astray, given()).await;
+    let capabilities: Vec<_> = missing.iter().map(|one| one.capability).collect();
+    assert_eq!(capabilities, [Capability::Scratch]);
+    assert!(
+        said.contains("nothing below what it is granted: `/other`;"),
+        "{said}"
+    );
     let (missing, said) = fails(&bare, json!({"key": "max_rows"}), none()).await;
     let line = "`skillhost policy grant behaviours --config 'max_rows=<VALUE>'`";
     let grant = "max_rows=<VALUE>";
@@ -544,6 +556,19 @@ async fn a_failure_names_what_was_looked_for_and_is_not_declared() {
         the_one(&missing, &said),
         ["environment", "API_KEY", "skill", ""]
     );
+    // What its message names goes before others that it declares.
+    let several = "grants.environment = [\"API_KEY\", \"LANG\", \"TZ\"]";
+    let (missing, said) = variable(&declared(&host, several).await, none()).await;
+    let subjects: Vec<_> = missing.iter().map(|one| one.subject.as_str()).collect();
+    assert_eq!(subjects, ["API_KEY", "LANG", "TZ"]);
+    assert!(said.contains("environment `API_KEY`"), "{said}");
+    let declaring = declared(&host, "grants.environment = [\"LANG\", \"TZ\"]").await;
+    let (missing, said) = variable(&declaring, none()).await;
+    let [_, _, undeclared] = missing.as_slice() else {
+        panic!("{missing:?}");
+    };
+    assert_eq!(undeclared.subject, "API_KEY");
+    assert!(said.starts_with(&undeclared.reason), "{said}");
     let (missing, _) = fails(&bare, both, none()).await;
     let capabilities: Vec<_> = missing.iter().map(|one| one.capability).collect();
     assert_eq!(capabilities, [Capability::Directory, Capability::Config]);

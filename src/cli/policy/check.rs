@@ -45,9 +45,9 @@ Exit codes:
 /// kept and cannot be read where any is granted, and an audit that is required and cannot be kept. A folder that may
 /// be written, and that no version declares so, is a warning, as are a method of HTTP that seems misspelt, rules about
 /// a skill that is not installed or a tool that it does not have, a ceiling of one tenant or skill above the general
-/// one, any ceiling above the host's own, secrets that have no value or go into no request that is granted, those that are kept and cannot be read where
-/// none is granted, and an audit that is not required and cannot be kept. A skill that is confirmed and not installed
-/// is noted: it may be run from its file.
+/// one, any ceiling above the host's own, secrets that have no value or go into no request that is granted, those that
+/// are kept and cannot be read where none is granted, and an audit that is not required and cannot be kept. A skill
+/// that is confirmed and not installed is noted: it may be run from its file.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT)]
 pub struct CheckArgs {

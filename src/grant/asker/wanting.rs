@@ -5,6 +5,8 @@ use super::super::{
 };
 use super::{Asker, MAX_SHOWN, NO_VALUE, in_a_list, named, to_declare};
 
+/// How many variables are looked for in a text, of which one is told.
+const MOST_VARIABLES: usize = 20;
 /// That it found no directory at all.
 const LOOKED_NOWHERE: &str = "the skill looked for a directory, and was granted none";
 
@@ -72,8 +74,13 @@ impl Asker {
             let hint = "the disk is full, or a quota on it, where the skill wrote: make room there, or grant it a folder on another";
             return Some(hint.to_owned());
         }
-        let first = wanting.first().map(Denial::perhaps);
-        first.or_else(|| sought.elsewhere())
+        // A key may be one that it can do without; that a path is not there was the last that it heard.
+        let first = wanting.first();
+        let telling = first.filter(|first| first.capability != Capability::Config);
+        let telling = telling.map(Denial::perhaps);
+        telling
+            .or_else(|| sought.elsewhere())
+            .or_else(|| first.map(Denial::perhaps))
     }
 
     /// A name that has no value, and could have one.
@@ -142,14 +149,17 @@ fn no_directory() -> Denial {
 }
 
 /// What a text that says that it is about the environment names as variables are (`API_KEY`): words in capitals that
-/// have a `_` in them and are no error's code (`ERR_…`), or that stand beside a word for one. It gets all variables at
-/// once, so that which it looked for is not to be seen.
+/// stand beside a word for one; or that have a `_` in them, are no error's code (`ERR_…`), and stand where it is said
+/// what is wanted (`set API_KEY`, `API_KEY is not set`). It gets all variables at once, so that which it looked for is
+/// not to be seen. Each once, and no more than are told.
 fn variables_in(message: &str) -> Vec<&str> {
-    let words: Vec<&str> = message.split_whitespace().map(bare).collect();
+    let written: Vec<&str> = message.split_whitespace().collect();
+    let words: Vec<&str> = written.iter().map(|word| bare(word)).collect();
     let is_one_of = |at: Option<usize>, all: &[&str]| {
         let word = at.and_then(|at| words.get(at));
         word.is_some_and(|word| all.iter().any(|one| word.eq_ignore_ascii_case(one)))
     };
+    let one = ["variable", "var", "envvar"];
     let (about, called) = (
         ["environment", "env", "envvar"],
         ["variable", "variables", "var", "vars", "envvar"],
@@ -157,19 +167,75 @@ fn variables_in(message: &str) -> Vec<&str> {
     if !(0..words.len()).any(|at| is_one_of(Some(at), &about)) {
         return Vec::new();
     }
-    let is_named = |&at: &usize| {
-        let word = words[at];
-        let is_code = word.starts_with("ERR_") || word.starts_with("E_");
-        let before = is_one_of(at.checked_sub(1), &called);
-        // Where all is in capitals, what stands before `ENVIRONMENT` is no name.
-        let in_small = words.get(at + 1).is_some_and(|next| about.contains(next));
-        let behind = in_small && is_one_of(Some(at + 2), &called);
-        let is_word = is_one_of(Some(at), &about) || is_one_of(Some(at), &called);
-        let is_name = written_so(word) && !is_word && check_name(word).is_ok();
-        is_name && (before || behind || (word.contains('_') && !is_code))
+    let wanted_before = [
+        "set", "unset", "missing", "export", "define", "provide", "need", "needs", "require",
+        "requires", "expected", "without", "neither", "nor", "either", "no",
+    ];
+    // `is not set`, `is missing`, `must be`, and the same without `is`.
+    let is_wanted_behind = |at: usize| {
+        let at = at + usize::from(is_one_of(Some(at), &["is", "are"]));
+        is_one_of(
+            Some(at),
+            &["missing", "unset", "required", "undefined", "empty"],
+        ) || (is_one_of(Some(at), &["not"])
+            && is_one_of(
+                Some(at + 1),
+                &[
+                    "set",
+                    "given",
+                    "present",
+                    "defined",
+                    "found",
+                    "provided",
+                    "specified",
+                    "configured",
+                    "available",
+                ],
+            ))
+            || (is_one_of(Some(at), &["must"]) && is_one_of(Some(at + 1), &["be"]))
     };
-    let named = (0..words.len()).filter(is_named);
-    named.map(|at| words[at]).collect()
+    let and = ["and", "or", "nor"];
+    // Whether a word begins the text, or what stands behind a `:`.
+    let begins = |at: Option<usize>| at.is_some_and(|at| at == 0 || written[at - 1].ends_with(':'));
+    let mut named: Vec<&str> = Vec::new();
+    let mut last = None;
+    for at in 0..words.len() {
+        let (word, before) = (words[at], at.checked_sub(1));
+        let is_word = is_one_of(Some(at), &about) || is_one_of(Some(at), &called);
+        if !written_so(word) || is_word || check_name(word).is_err() {
+            continue;
+        }
+        let introduced = before.is_some_and(|before| written[before].ends_with([':', '=']));
+        // Where all is in capitals, what stands beside `VARIABLE` need be no name.
+        let in_small = |at: usize| words.get(at).is_some_and(|word| !written_so(word));
+        let beside = is_one_of(before, &called) && (introduced || before.is_some_and(in_small));
+        let behind =
+            is_one_of(Some(at + 1), &about) && in_small(at + 1) && is_one_of(Some(at + 2), &one);
+        let in_line = last.is_some_and(|last: usize| {
+            (last + 1 == at && written[last].ends_with(','))
+                || (last + 2 == at && is_one_of(before, &and))
+        });
+        let is_code = word.starts_with("ERR_") || word.starts_with("E_");
+        let is_wanted = || {
+            written[at]
+                .trim_start_matches(['"', '\'', '`', '('])
+                .starts_with('$')
+                || is_one_of(before, &wanted_before)
+                || is_wanted_behind(at + 1)
+                || (introduced && is_one_of(before, &about) && begins(before))
+        };
+        let joined = word.contains('_') && !is_code;
+        if beside || behind || (joined && (in_line || is_wanted())) {
+            last = Some(at);
+            if !named.contains(&word) {
+                named.push(word);
+            }
+            if named.len() == MOST_VARIABLES {
+                break;
+            }
+        }
+    }
+    named
 }
 
 /// A word without what stands around it, or behind a `=`.
@@ -271,6 +337,37 @@ mod tests {
         }
     }
 
+    /// However many it names, and however often.
+    #[test]
+    fn no_more_variables_are_looked_for_than_may_be() {
+        let names: Vec<String> = (0..100).map(|at| format!("env var A_{at}")).collect();
+        let message = names.join(" ").repeat(3);
+        assert_eq!(variables_in(&message).len(), MOST_VARIABLES);
+    }
+
+    /// An optional key is asked for first, and the file that is not there last.
+    #[test]
+    fn a_path_that_is_not_there_is_told_before_a_key() {
+        let mut sought = Sought::default();
+        sought.told(["/data"].into_iter());
+        sought.key("max_rows");
+        for (asker, _) in askers() {
+            let ended = Ended {
+                message: "no such file",
+                of_input: false,
+                given: &|_| false,
+            };
+            let wanting = asker.found_wanting(&sought, &ended);
+            let told = Asker::looked_in_vain(&sought, &wanting).unwrap();
+            assert!(told.contains("opened nothing below"), "{told}");
+            assert_eq!(wanting.len(), 1);
+            sought.entered = true;
+            let told = Asker::looked_in_vain(&sought, &wanting).unwrap();
+            assert!(told.contains("max_rows"), "{told}");
+            sought.entered = false;
+        }
+    }
+
     #[test]
     fn variables_are_known_by_how_they_are_written() {
         let long = format!("environment variable A_{}", "B".repeat(300));
@@ -289,7 +386,28 @@ mod tests {
                 "HTTP error 401: the environment variable API_KEY is not set",
                 &["API_KEY"],
             ),
+            ("`API_KEY` is not set in the environment", &["API_KEY"]),
+            (
+                "set API_KEY, OTHER_KEY or A_THIRD in the environment",
+                &["API_KEY", "OTHER_KEY", "A_THIRD"],
+            ),
+            ("env var TZ, env var TZ, env var LANG", &["TZ", "LANG"]),
             ("src/env.rs:3: bad JSON, BAD_LINE", &[]),
+            ("the AWS environment variables are not set", &[]),
+            ("STATUS_CODE is 503 in this environment", &[]),
+            (
+                "env: BASE_URL must be absolute, A_B not set",
+                &["BASE_URL", "A_B"],
+            ),
+            ("NOT_FOUND is not what it says in the environment", &[]),
+            ("API_KEY not found in the environment", &["API_KEY"]),
+            ("API_KEY is empty: set it in the environment", &["API_KEY"]),
+            ("ERROR: ENVIRONMENT VARIABLE NOT SET", &[]),
+            ("PERMISSION_DENIED for the environment prod", &[]),
+            (
+                "the request failed in this environment: INVALID_ARGUMENT",
+                &[],
+            ),
             ("ERR_CONNECTION_REFUSED in this environment", &[]),
             ("it does not run in the AWS environment", &[]),
             ("ENVIRONMENT: HTTP error", &[]),

@@ -42,8 +42,8 @@ const OTHERS: [&str; 31] = [
 
 impl HttpGrant {
     /// The first method that it grants, that is not registered, and that is one slip (a letter more, less or other, or two
-    /// swapped, behind the first) from one which requests mostly have: and that one. A server may know any method, so that none is refused
-    /// for it.
+    /// swapped, behind the first) from one which requests mostly have: and that one. A server may know any method, so
+    /// that none is refused for it.
     ///
     /// ```
     /// use skillhost::grant::HttpGrant;

@@ -349,6 +349,23 @@ mod tests {
         text.parse::<Policy>().map_err(|error| error.to_string())
     }
 
+    /// As it is read in the schema of the policy and in what `policy show` prints.
+    #[test]
+    fn a_time_is_written_as_people_write_it() {
+        for (typed, written) in [
+            ("90d", "90d"),
+            ("24h", "1d"),
+            ("36h", "1day 12h"),
+            ("30m", "30m"),
+            ("1500ms", "1s 500ms"),
+        ] {
+            let span = crate::limits::parse_duration(typed).unwrap();
+            let text = super::span::serialize(&span, serde_json::value::Serializer).unwrap();
+            assert_eq!(text, written);
+            assert_eq!(super::span::deserialize(&text).unwrap(), span, "{typed}");
+        }
+    }
+
     /// A rule that denies, and that nothing can ever match, denies nothing.
     #[test]
     fn what_no_skill_or_tool_can_be_called_is_refused() {

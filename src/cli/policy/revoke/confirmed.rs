@@ -71,7 +71,9 @@ pub fn meant<'a>(
             let entry = policy.skills.get(typed);
             let is_granted = |entry: &SkillPolicy| {
                 let names = GrantNames::of(&entry.grants);
+                let mut secrets = entry.grants.secrets.iter();
                 !names.kinds(subject).is_empty()
+                    || secrets.any(|secret| secret.name() == subject.as_str())
             };
             let which = Which::digest(subject)?;
             (!entry.is_some_and(is_granted)).then_some((Some(typed), which))
