@@ -376,7 +376,7 @@ async fn listen(
     let addresses = addresses(&args.listen)?;
     let is_local = is_local(&addresses);
     let tokens = service.tokens().list().await.map_err(explain::queue)?;
-    let now = chrono::Utc::now();
+    let now = service.queue().now();
     match tokens.iter().any(|token| token.holds(now)) {
         true => {}
         false if is_own(args, is_local) => {

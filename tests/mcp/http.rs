@@ -4,9 +4,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::Request;
 use axum::middleware::{self, Next};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
 use skillhost::execution::{BoxFuture, Rejection};
 use skillhost::queue::Queue;
@@ -19,6 +22,7 @@ use skillhost::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tower::ServiceExt as _;
 
 use crate::harness::{conformance_component, node_modules, run, scenario, scratch};
 
@@ -70,23 +74,8 @@ async fn serve_with(
     around: impl FnOnce(InstalledSkills) -> Arc<dyn Execute>,
     queue: Option<Queue>,
 ) -> SocketAddr {
-    let folder = tempfile::tempdir().expect("a folder can be made").keep();
-    let skills = InstalledSkills::builder(host(), Library::new(folder)).build();
-    let component = std::fs::read(conformance_component()).expect("it was built");
-    let skill = skills.add(Package::from_bytes(component)).await;
-    let skill = skill.expect("it loads");
-    let mut settings = McpSettings::default();
-    settings.plain_names = true;
-    let mut server = McpServer::builder(around(skills.clone()), skills)
-        .only(vec![ChosenSkill::Added {
-            skill,
-            folder: None,
-        }])
-        .settings(settings);
-    if let Some(queue) = queue {
-        server = server.tasks(Tasks::new(queue));
-    }
-    let service = server.build().http(HttpSettings::default());
+    let service = conformance(around, queue).await;
+    let service = service.http(HttpSettings::default());
     let router = axum::Router::new()
         .route_service("/mcp", service)
         .layer(middleware::from_fn(who));
@@ -105,6 +94,30 @@ async fn serve_with(
         }
     });
     address
+}
+
+/// A server of the tools that the conformance suite asks for.
+async fn conformance(
+    around: impl FnOnce(InstalledSkills) -> Arc<dyn Execute>,
+    queue: Option<Queue>,
+) -> McpServer {
+    let folder = tempfile::tempdir().expect("a folder can be made").keep();
+    let skills = InstalledSkills::builder(host(), Library::new(folder)).build();
+    let component = std::fs::read(conformance_component()).expect("it was built");
+    let skill = skills.add(Package::from_bytes(component)).await;
+    let skill = skill.expect("it loads");
+    let mut settings = McpSettings::default();
+    settings.plain_names = true;
+    let mut server = McpServer::builder(around(skills.clone()), skills)
+        .only(vec![ChosenSkill::Added {
+            skill,
+            folder: None,
+        }])
+        .settings(settings);
+    if let Some(queue) = queue {
+        server = server.tasks(Tasks::new(queue));
+    }
+    server.build()
 }
 
 async fn who(mut request: Request, next: Next) -> axum::response::Response {
@@ -233,6 +246,108 @@ async fn a_session_is_whose_it_is_and_nobody_unknown_is_let_in() {
     assert_eq!(status, 401);
     let (status, _, _) = post(address, &[("mcp-session-id", "guessed")], &list()).await;
     assert_eq!(status, 404);
+}
+
+/// A session takes nothing on any more where its client does not read what it is sent. What waits for it then does not
+/// wait for ever, nor what comes after.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_takes_nothing_on_is_over() {
+    let mut settings = HttpSettings::default();
+    settings.message_timeout = Duration::from_millis(500);
+    let service = conformance(|skills| Arc::new(skills), None).await;
+    let service = service.http(settings);
+    let send = async |session: &str, message: Option<Value>| {
+        let request = Request::builder()
+            .method(if message.is_some() { "POST" } else { "GET" })
+            .header("host", "localhost")
+            .header("content-type", "application/json")
+            .header("accept", "application/json, text/event-stream");
+        let request = match session {
+            "" => request,
+            session => request.header("mcp-session-id", session),
+        };
+        let body = message
+            .map(|message| message.to_string())
+            .unwrap_or_default();
+        let request = request.extension(Caller::operator());
+        let request = request
+            .body(Full::new(Bytes::from(body)))
+            .expect("a request");
+        let answered = service.clone().oneshot(request);
+        // Far more than it may wait.
+        let answered = tokio::time::timeout(Duration::from_secs(60), answered);
+        answered
+            .await
+            .expect("it is answered")
+            .expect("it cannot fail")
+    };
+    let begun = send("", Some(initialize())).await;
+    let session = begun.headers()["mcp-session-id"]
+        .to_str()
+        .expect("a text")
+        .to_owned();
+    begun.into_body().collect().await.expect("it ends");
+    let initialized = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+    assert_eq!(send(&session, Some(initialized)).await.status(), 202);
+    let level = json!({"jsonrpc": "2.0", "id": 2, "method": "logging/setLevel",
+        "params": {"level": "debug"}});
+    let answer = send(&session, Some(level)).await;
+    answer.into_body().collect().await.expect("it ends");
+    let unread = send(&session, None).await;
+    assert_eq!(unread.status(), 200);
+    let call = |id: u64| {
+        Some(json!({"jsonrpc": "2.0", "id": id, "method": "tools/call",
+            "params": {"name": "test_tool_with_logging", "arguments": {}}}))
+    };
+    // What they log goes to the stream that nobody reads, until there is no room for more.
+    for id in 10.. {
+        assert!(id < 100, "it takes on what nobody reads");
+        let answer = send(&session, call(id)).await;
+        assert_eq!(answer.status(), 200);
+        let read = tokio::time::timeout(Duration::from_secs(5), answer.into_body().collect());
+        if read.await.is_err() {
+            break;
+        }
+    }
+    // Each is told so, also those for which there is no place to wait for the session in.
+    // Large ones are read where it holds up nobody.
+    let ping = |id: u64| {
+        let pad = "x".repeat(if id.is_multiple_of(2) { 0 } else { 300 << 10 });
+        let ping = json!({"jsonrpc": "2.0", "id": id, "method": "ping", "params": {"pad": pad}});
+        send(&session, Some(ping))
+    };
+    let (a, b, c, d, e, f, g, h) = tokio::join!(
+        ping(1_000),
+        ping(1_001),
+        ping(1_002),
+        ping(1_003),
+        ping(1_004),
+        ping(1_005),
+        ping(1_006),
+        ping(1_007),
+    );
+    for answer in [a, b, c, d, e, f, g, h] {
+        assert_eq!(answer.status(), 404);
+        let why = answer
+            .into_body()
+            .collect()
+            .await
+            .expect("it ends")
+            .to_bytes();
+        let why = String::from_utf8_lossy(&why);
+        assert!(why.starts_with("the session is over"), "{why}");
+    }
+    let gone = send(&session, Some(list())).await;
+    let why = gone
+        .into_body()
+        .collect()
+        .await
+        .expect("it ends")
+        .to_bytes();
+    assert_eq!(why, "there is no such session");
+    // Its streams end.
+    let unread = tokio::time::timeout(Duration::from_secs(60), unread.into_body().collect());
+    unread.await.expect("it ends").expect("in order");
 }
 
 #[tokio::test(flavor = "multi_thread")]

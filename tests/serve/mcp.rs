@@ -142,18 +142,16 @@ fn initialize() -> Value {
 
 /// Waits until so many executions are under way.
 pub async fn underway(client: &Client, many: u32) {
-    loop {
-        let metrics = client.get("/metrics").await;
-        let running = metrics
-            .text()
-            .lines()
-            .find_map(|line| line.strip_prefix("skillhost_executions_running "))
-            .map(|many| many.parse::<u32>().unwrap());
-        if running == Some(many) {
-            return;
-        }
+    while underway_now(client).await != many {
         tokio::task::yield_now().await;
     }
+}
+
+async fn underway_now(client: &Client) -> u32 {
+    let metrics = client.get("/metrics").await;
+    let mut lines = metrics.text().lines();
+    let running = lines.find_map(|line| line.strip_prefix("skillhost_executions_running "));
+    running.map_or(0, |many| many.parse().unwrap())
 }
 
 pub async fn ends(serving: Serving) {
@@ -696,6 +694,93 @@ async fn messages_are_bounded_in_bytes_and_time() {
     other.headers_mut().insert("origin", origin);
     let answer = agent.client.send(other).await;
     answer.problem(403, "foreign-origin");
+    server.end().await;
+}
+
+/// In a session a call goes on where its client hangs up, as that may come again. So does what it takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_call_takes_counts_until_it_is_over() {
+    let mut settings = Settings::default();
+    // Room for one, with what it takes to read it.
+    settings.bodies_bytes = 4 << 20;
+    let server = start(Wanted {
+        settings,
+        ..Wanted::default()
+    })
+    .await;
+    let older = Agent::older(server.client()).await;
+    let agent = Agent::current(server.client());
+    let large = json!({"name": "behaviours__echo", "arguments": {"x": "x".repeat(900 << 10)}});
+    let large = agent.message("tools/call", large);
+    let is_let_in = async || agent.client.send(agent.post(&large)).await.status;
+    assert_eq!(is_let_in().await, StatusCode::OK);
+    let mut call = json!({"name": "behaviours__sleep", "arguments": {"ms": 5_000}});
+    call["pad"] = json!("x".repeat(900 << 10));
+    let began = std::time::Instant::now();
+    let answer = older.open("tools/call", call).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    underway(&agent.client, 1).await;
+    for _ in 0..2 {
+        assert_eq!(is_let_in().await, StatusCode::SERVICE_UNAVAILABLE);
+    }
+    // It hangs up: who comes in its place is not let in for that.
+    drop(answer);
+    let hung_up = std::time::Instant::now();
+    loop {
+        assert_eq!(is_let_in().await, StatusCode::SERVICE_UNAVAILABLE);
+        if hung_up.elapsed() > Duration::from_millis(500) {
+            break;
+        }
+    }
+    underway(&agent.client, 0).await;
+    while is_let_in().await != StatusCode::OK {
+        assert!(began.elapsed() < PATIENCE, "it is not given back");
+    }
+    server.end().await;
+}
+
+/// A call of the current revision that names a session is not its, and is as long as any. The session takes on others
+/// meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_call_apart_from_its_session_keeps_nobody_waiting() {
+    let mut settings = Settings::default();
+    settings.body_timeout = Duration::from_millis(200);
+    let server = start(Wanted {
+        settings,
+        ..Wanted::default()
+    })
+    .await;
+    let older = Agent::older(server.client()).await;
+    let session = older.session.clone().unwrap();
+    let agent = Agent::current(server.client());
+    let sleeps = json!({"name": "behaviours__sleep", "arguments": {"ms": 1_000}});
+    let message = agent.message("tools/call", sleeps);
+    // More than the messages of a session that are handed on at once.
+    let mut calls = tokio::task::JoinSet::new();
+    for id in 10..16 {
+        let agent = Agent::current(server.client());
+        let mut message = message.clone();
+        message["id"] = json!(id);
+        let mut call = agent.post(&message);
+        let headers = call.headers_mut();
+        headers.insert("mcp-session-id", session.parse().unwrap());
+        calls.spawn(async move { agent.send(call).await });
+    }
+    let mut pings = 0;
+    while underway_now(&agent.client).await < 6 {
+        tokio::task::yield_now().await;
+    }
+    while underway_now(&agent.client).await == 6 {
+        assert_eq!(older.result("ping", json!({})).await, json!({}));
+        pings += 1;
+    }
+    assert!(pings > 1, "it has to wait for them");
+    while let Some(called) = calls.join_next().await {
+        let (answer, _) = called.unwrap();
+        assert!(answer["result"]["isError"] != true, "{answer}");
+        assert!(answer["result"].is_object(), "{answer}");
+    }
+    assert_eq!(older.result("ping", json!({})).await, json!({}));
     server.end().await;
 }
 

@@ -45,6 +45,7 @@ pub fn mcp_route(service: &Service, server: &McpServer) -> Router {
         // Looked at before a request comes here, and the latter taken away.
         hosts: Vec::new(),
         origins: Vec::new(),
+        message_timeout: service.inner.settings.body_timeout,
         stop: service.inner.stopping.clone(),
         cut: service.inner.cut.clone(),
         ..HttpSettings::default()
@@ -66,6 +67,13 @@ const AT_ONCE: u64 = 4;
 struct Bounds {
     service: Service,
     most: usize,
+}
+
+/// What a message takes, with whatever carries it out: the library keeps a request's extensions for so long, also where
+/// its client has gone away, and its answer may be read long after.
+#[derive(Clone)]
+struct Carried {
+    _held: Arc<Held>,
 }
 
 /// Takes a message in as any other body.
@@ -115,6 +123,10 @@ async fn taken_in(State(bounds): State<Bounds>, request: Request, next: Next) ->
         body: Some(Arc::clone(&held) as Arc<_>),
         held: Some(Arc::new((Arc::clone(&held), reading))),
     });
+    // What begins more than that is small, and what is kept of it bounded otherwise.
+    if begins == Begins::Nothing {
+        parts.extensions.insert(Carried { _held: held });
+    }
     let place = match &caller {
         // What cannot be told may be one, too.
         Some(caller)
@@ -138,7 +150,6 @@ async fn taken_in(State(bounds): State<Bounds>, request: Request, next: Next) ->
         Body::new(Going {
             body,
             ends,
-            _held: held,
             _place: place,
         })
     })
@@ -151,12 +162,11 @@ fn is_stream(answer: &Response) -> bool {
 
 type Ends = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// An answer that may come in parts, long before what it tells of is over. What it holds is given back when
-/// it is; and it ends, unfinished, where whoever asked would not be let in any more.
+/// An answer that may come in parts, long before what it tells of is over. Its place is given back when it is; and it
+/// ends, unfinished, where whoever asked would not be let in any more.
 struct Going {
     body: Body,
     ends: Option<Ends>,
-    _held: Arc<Held>,
     _place: Option<Place<Tenancy>>,
 }
 

@@ -27,7 +27,8 @@ pub struct Settings {
     pub header_fields: usize,
     /// How long a client may take to send a head, or to begin with the next one; 30 s unless set.
     pub header_timeout: Duration,
-    /// How long a client may take to send a body; 60 s unless set.
+    /// How long a client may take to send a body; 60 s unless set. A session of MCP over HTTP has as long to take a message
+    /// on.
     pub body_timeout: Duration,
     /// How long a client may take nothing of an answer that is there; 30 s unless set.
     pub write_timeout: Duration,

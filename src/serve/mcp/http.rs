@@ -17,7 +17,6 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use rmcp::model::RequestId;
 use rmcp::service::TxJsonRpcMessage;
-use rmcp::transport::streamable_http_server::session::SessionManager as _;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use rmcp::{ErrorData, RoleServer};
@@ -27,6 +26,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::asked::{self, Asked, Asks, Carried, NotBegun, Which};
 use super::message::Begins;
+use super::patient::{Fate, HANDED, Handed, Patient};
 use super::{Inner, McpServer, McpSession, stdio};
 use crate::json::{LARGE, measure};
 use crate::serve::Caller;
@@ -51,6 +51,9 @@ pub struct HttpSettings {
     /// How many sessions of older clients there may be at once for one tenant; the one that was used
     /// longest ago is closed for a new one. Default 100.
     pub sessions: usize,
+    /// How long a message of a session may wait until the session takes it on. Then the session is over: its client does
+    /// not read what it is sent, and what it sends meanwhile is kept. Default 60 s.
+    pub message_timeout: Duration,
     /// No more begins: no session, and streams that only wait for news end. Calls that run go on to
     /// their answers.
     pub stop: CancellationToken,
@@ -69,6 +72,7 @@ impl Default for HttpSettings {
                 "http://[::1]:*".into(),
             ],
             sessions: 100,
+            message_timeout: Duration::from_secs(60),
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
         }
@@ -83,8 +87,8 @@ impl Default for HttpSettings {
 #[derive(Clone)]
 pub struct McpService {
     server: Arc<Inner>,
-    inner: StreamableHttpService<McpSession, LocalSessionManager>,
-    manager: Arc<LocalSessionManager>,
+    inner: StreamableHttpService<McpSession, Patient>,
+    manager: Patient,
     sessions: Arc<Mutex<HashMap<String, Session>>>,
     most: usize,
     stop: CancellationToken,
@@ -126,13 +130,16 @@ impl McpServer {
         let mut manager = LocalSessionManager::default();
         // What was told of a call that was cancelled is nobody's to read on in.
         manager.session_config.completed_cache_ttl = Duration::ZERO;
-        let manager = Arc::new(manager);
+        let manager = Patient {
+            sessions: Arc::new(manager),
+            patience: settings.message_timeout,
+        };
         let server = Arc::clone(&self.inner);
         let stop = settings.stop.clone();
         let session = move || Ok(McpSession::new(Arc::clone(&server), None, stop.clone()));
         McpService {
             server: Arc::clone(&self.inner),
-            inner: StreamableHttpService::new(session, Arc::clone(&manager), config),
+            inner: StreamableHttpService::new(session, Arc::new(manager.clone()), config),
             manager,
             sessions: Arc::default(),
             most: settings.sessions.max(1),
@@ -188,7 +195,13 @@ impl McpService {
         }
         if let Some(id) = id
             && (may_end || answer.status() == StatusCode::NOT_FOUND)
-            && !self.manager.sessions.read().await.contains_key(&*id)
+            && !self
+                .manager
+                .sessions
+                .sessions
+                .read()
+                .await
+                .contains_key(&*id)
         {
             self.lock().remove(&id);
         }
@@ -213,24 +226,14 @@ impl McpService {
     }
 
     /// Hands on what belongs to a session, but a request whose id is in use. Where the client goes away meanwhile, that
-    /// is done all the same: the library would keep the stream that it has made for an answer.
+    /// is done all the same, unless others are before it: the library would keep the stream that it has made for an
+    /// answer.
     async fn of_session<B>(&self, mut request: Request<B>, session: Arc<Asked>, id: &str) -> Answer
     where
         B: Body + Send + 'static,
         B::Error: Display,
         B::Data: Send + 'static,
     {
-        // Where the session takes nothing on, it is its client that waits.
-        let place = match request.method() == Method::DELETE {
-            true => None,
-            false => match session.place().await {
-                Some(place) => Some(place),
-                None => {
-                    let why = "the session has taken nothing on for a minute: read what it sends, and try again";
-                    return refused(StatusCode::SERVICE_UNAVAILABLE, why);
-                }
-            },
-        };
         let measured = request.extensions().get::<Measured>();
         let measured = measured.map(|measured| (measured.asks.clone(), measured.body.clone()));
         let (asks, body) = measured.unwrap_or_default();
@@ -249,7 +252,7 @@ impl McpService {
                 return unread_of(Some(named), why.to_owned());
             }
             Err((_, NotBegun::TooMany)) => {
-                self.close(id.to_owned()).await;
+                self.manager.end(&id.into(), &session);
                 let why = "the session is over: too many of its requests were cancelled, or nobody waited for \
                            their answers";
                 return refused(StatusCode::NOT_FOUND, why);
@@ -259,17 +262,39 @@ impl McpService {
             // The library keeps what stands there for as long as the call goes on.
             request.extensions_mut().insert(Carried::out(begun));
         }
+        let client = CancellationToken::new();
+        let handed = Handed::new(Arc::clone(&session), body, client.clone());
         let service = self.clone();
-        let handled = async move {
+        let handled = HANDED.scope(Arc::clone(&handed), async move {
             let answer = service.handle(request).await;
-            drop((ending, place, body));
+            drop(ending);
             answer
-        };
+        });
+        let here = client.drop_guard();
         let answer = match tokio::spawn(handled).await {
             Ok(answer) => answer,
             Err(error) => {
                 tracing::error!("a message of a session could not be handled: {error}");
                 broken()
+            }
+        };
+        here.disarm();
+        handed.was_handed_on();
+        let answer = match handed.fate() {
+            // The session has nothing to do with it.
+            Fate::Apart => answer,
+            // One that goes on may be what the session waits for.
+            Fate::Handed => match answer.body().size_hint().exact() {
+                Some(_) => answer,
+                None => answer.map(|body| Until::new(body, session.over.clone()).boxed()),
+            },
+            Fate::NoPlace => {
+                let why = "others of this session were before it for too long: read what it sends, and try again";
+                refused(StatusCode::SERVICE_UNAVAILABLE, why)
+            }
+            Fate::Over => {
+                self.lock().remove(id);
+                refused(StatusCode::NOT_FOUND, OVER)
             }
         };
         match begun {
@@ -392,7 +417,12 @@ impl McpService {
             return self.inner.handle(request).await;
         }
         let inner = self.inner.clone();
-        let mut handled: Handled = Box::pin(async move { inner.handle(request).await });
+        let handled = async move { inner.handle(request).await };
+        // Whoever begins with it is another task.
+        let mut handled: Handled = match HANDED.try_with(Arc::clone) {
+            Ok(handed) => Box::pin(HANDED.scope(handed, handled)),
+            Err(_) => Box::pin(handled),
+        };
         let begun = spawn_blocking(move || {
             let mut nobody = Context::from_waker(Waker::noop());
             let begun = match handled.as_mut().poll(&mut nobody) {
@@ -429,7 +459,7 @@ impl McpService {
         let mut over = Vec::new();
         {
             // Those that have ended by themselves.
-            let there = self.manager.sessions.read().await;
+            let there = self.manager.sessions.sessions.read().await;
             let mut sessions = self.lock();
             sessions.retain(|id, _| there.contains_key(&**id));
             drop(there);
@@ -442,8 +472,7 @@ impl McpService {
                 let Some(oldest) = oldest.map(|(id, _)| id.clone()) else {
                     break;
                 };
-                sessions.remove(&oldest);
-                over.push(oldest);
+                over.extend(sessions.remove_entry(&oldest));
             }
             let session = Session {
                 caller,
@@ -452,15 +481,8 @@ impl McpService {
             };
             sessions.insert(id, session);
         }
-        for id in over {
-            let service = self.clone();
-            tokio::spawn(async move { service.close(id).await });
-        }
-    }
-
-    async fn close(&self, id: String) {
-        if let Err(error) = self.manager.close_session(&id.into()).await {
-            tracing::debug!("a session could not be closed: {error}");
+        for (id, session) in over {
+            self.manager.end(&id.into(), &session.asked);
         }
     }
 
@@ -515,6 +537,10 @@ impl Body for Until {
         }
     }
 }
+
+/// What is answered where a session ends before it has taken something on.
+const OVER: &str = "the session is over: it was ended, or took nothing on any more, as its client did not read what it \
+                    was sent";
 
 /// What is answered to a message that is too much to be read.
 pub(in crate::serve) fn unread(message: &[u8], why: String) -> Answer {

@@ -56,6 +56,8 @@ mod session;
 mod asked;
 #[cfg(feature = "serve")]
 mod http;
+#[cfg(feature = "serve")]
+mod patient;
 mod stdio;
 
 use std::collections::HashMap;
