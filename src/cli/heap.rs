@@ -41,7 +41,7 @@ pub fn give_back() {
 
         // It takes some ms for each 100 MiB, for which those wait who need memory meanwhile.
         const EVERY: Duration = Duration::from_secs(10);
-        // By how many bytes, and by which part, it must have grown since.
+        // By how many bytes, and by which part, it must have grown or fallen since.
         const MORE: u64 = 8 << 20;
         const PART: u64 = 16;
         // SAFETY: declared as in glibc's `malloc.h`. It takes any number, and may be called at any time.
@@ -49,13 +49,17 @@ pub fn give_back() {
             safe fn malloc_trim(pad: usize) -> c_int;
         }
         let look = || {
-            let mut least = 0;
+            let more = |than: u64| than + than / PART + MORE;
+            let (mut least, mut most) = (0, 0);
             loop {
                 std::thread::sleep(EVERY);
                 let now = resident();
-                if now > least + least / PART + MORE {
+                most = now.max(most);
+                // Where it has fallen, much was freed after it was last looked at, and what is between the rest stays.
+                if now > more(least) || most > more(now) {
                     malloc_trim(0);
                     least = resident();
+                    most = least;
                 } else {
                     least = least.min(now);
                 }

@@ -37,7 +37,7 @@ impl Form {
     }
 }
 
-/// Every form of a value: as it is, as the host's own texts write it, in hexadecimal and in base64.
+/// Every form of a value: as it is, in small letters, as the host's own texts write it, in hexadecimal and in base64.
 pub(super) fn forms(value: &[u8]) -> Vec<Form> {
     let whole = |bytes| Form {
         bytes: Zeroizing::new(bytes),
@@ -54,6 +54,8 @@ pub(super) fn forms(value: &[u8]) -> Vec<Form> {
         whole(plus.collect()),
         whole(hex::encode(value).into_bytes()),
         whole(hex::encode_upper(value).into_bytes()),
+        // The host writes names of hosts so, and looks them up.
+        whole(value.to_ascii_lowercase()),
     ];
     // In a hint a backtick is escaped, and in a command of it an apostrophe. No form is more than twice as long as the
     // value: so much waits at the end of a stream.

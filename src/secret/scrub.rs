@@ -1,7 +1,7 @@
 //! Takes the values of secrets out of bytes, text and JSON, also where they come in pieces.
 //!
-//! A value is looked for as it is, in base64 and in hexadecimal (`form`), and as each of these stands in JSON, in a URL
-//! and in HTML, whatever of it is escaped there (`spelled`). What overlaps is taken out together, so that no part of any
+//! A value is looked for as it is, in small letters, in base64 and in hexadecimal (`form`), and as each of these stands
+//! in JSON, in a URL and in HTML, whatever of it is escaped there (`spelled`). What overlaps is taken out together, so that no part of any
 //! value stays. The marker is no longer than what it stands for: what was within a limit before still is.
 //!
 //! Nothing that anybody sees depends on whether something is the *beginning* of a value: who could see that

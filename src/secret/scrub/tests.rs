@@ -405,3 +405,13 @@ proptest! {
         prop_assert!(!whole.contains(&first) && !whole.contains(&second));
     }
 }
+
+/// As the host writes the name of a host that a guest made of it.
+#[test]
+fn a_value_is_found_in_small_letters() {
+    let value = "TrickyPasswordAbC0123456789";
+    let scrubber = scrubber(&[value]);
+    let mut text = format!("GET http://{}.example.com/", value.to_ascii_lowercase());
+    scrubber.text(&mut text);
+    assert_eq!(text, "GET http://[secret].example.com/");
+}
