@@ -48,11 +48,8 @@ impl Host {
                 held.scrubber.text(text);
             }
         };
-        // A place of which it says nothing it may do without, where the path that it was given is in none that it has.
-        let is_unnamed = |one: &Denial| {
-            let is_place = matches!(one.capability, Capability::Directory | Capability::Scratch);
-            is_place && !is_named(one)
-        };
+        // Scratch of which it says nothing it may do without, where the path that it was given is in none that it has.
+        let is_unnamed = |one: &Denial| one.capability == Capability::Scratch && !is_named(one);
         let telling = match lacked.is_empty() || lacked.iter().any(is_named) {
             true => None,
             false => {
