@@ -22,6 +22,8 @@ use crate::server::{Wanted, start};
 const CURRENT: &str = "2026-07-28";
 /// One that has.
 pub const OLDER: &str = "2025-06-18";
+/// How often it is looked: other tests have the processors, too.
+const SOON: Duration = Duration::from_millis(20);
 
 /// A client of the door.
 #[derive(Clone)]
@@ -714,7 +716,7 @@ async fn what_a_call_takes_counts_until_it_is_over() {
     let large = agent.message("tools/call", large);
     let is_let_in = async || agent.client.send(agent.post(&large)).await.status;
     assert_eq!(is_let_in().await, StatusCode::OK);
-    let mut call = json!({"name": "behaviours__sleep", "arguments": {"ms": 5_000}});
+    let mut call = json!({"name": "behaviours__sleep", "arguments": {"ms": 3_000}});
     call["pad"] = json!("x".repeat(900 << 10));
     let began = std::time::Instant::now();
     let answer = older.open("tools/call", call).await;
@@ -728,14 +730,16 @@ async fn what_a_call_takes_counts_until_it_is_over() {
     let hung_up = std::time::Instant::now();
     loop {
         assert_eq!(is_let_in().await, StatusCode::SERVICE_UNAVAILABLE);
+        tokio::time::sleep(SOON).await;
         if hung_up.elapsed() > Duration::from_millis(500) {
             break;
         }
     }
-    underway(&agent.client, 0).await;
     while is_let_in().await != StatusCode::OK {
         assert!(began.elapsed() < PATIENCE, "it is not given back");
+        tokio::time::sleep(SOON).await;
     }
+    assert_eq!(underway_now(&agent.client).await, 0, "it is over");
     server.end().await;
 }
 
@@ -773,6 +777,7 @@ async fn a_long_call_apart_from_its_session_keeps_nobody_waiting() {
     while underway_now(&agent.client).await == 6 {
         assert_eq!(older.result("ping", json!({})).await, json!({}));
         pings += 1;
+        tokio::time::sleep(SOON).await;
     }
     assert!(pings > 1, "it has to wait for them");
     while let Some(called) = calls.join_next().await {
