@@ -718,9 +718,18 @@ async fn what_a_call_takes_counts_until_it_is_over() {
     assert_eq!(is_let_in().await, StatusCode::OK);
     let mut call = json!({"name": "behaviours__sleep", "arguments": {"ms": 3_000}});
     call["pad"] = json!("x".repeat(900 << 10));
-    let began = std::time::Instant::now();
-    let answer = older.open("tools/call", call).await;
-    assert_eq!(answer.status(), StatusCode::OK);
+    // What the one before it took is given back a moment after its answer.
+    let (began, answer) = loop {
+        let began = std::time::Instant::now();
+        let answer = older.open("tools/call", call.clone()).await;
+        match answer.status() {
+            StatusCode::SERVICE_UNAVAILABLE => tokio::time::sleep(SOON).await,
+            status => {
+                assert_eq!(status, StatusCode::OK);
+                break (began, answer);
+            }
+        }
+    };
     underway(&agent.client, 1).await;
     for _ in 0..2 {
         assert_eq!(is_let_in().await, StatusCode::SERVICE_UNAVAILABLE);
@@ -739,7 +748,7 @@ async fn what_a_call_takes_counts_until_it_is_over() {
         assert!(began.elapsed() < PATIENCE, "it is not given back");
         tokio::time::sleep(SOON).await;
     }
-    assert_eq!(underway_now(&agent.client).await, 0, "it is over");
+    assert!(began.elapsed() >= Duration::from_secs(3), "it is not over");
     server.end().await;
 }
 
