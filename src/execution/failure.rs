@@ -64,7 +64,8 @@ pub struct Failure {
     /// its server answered 401 or 403 (of the first 20 such keys and requests). Which variables it read is not to be
     /// seen: what it declares stands first where `message` names it, and one that it does not declare is among them where
     /// `message` speaks of its environment, and has a word that is written like a variable and stands like one that is
-    /// wanted (`API_KEY is not set`, `variable TZ`). Of requests, sockets and storage it hears at once that they are not
+    /// wanted (`API_KEY is not set`, `variable TZ`; where `message` names another that the skill declares, like one that is
+    /// not there, so that `set API_KEY` will not do). Of requests, sockets and storage it hears at once that they are not
     /// granted: those are among `denials`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<Denial>,

@@ -2,7 +2,7 @@
 
 mod wanting;
 
-pub(crate) use wanting::Ended;
+pub(crate) use wanting::{Ended, says_plainly};
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

@@ -59,7 +59,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use address::canonical;
 pub use address::{AddressGrant, ParseAddressError, not_public};
 use as_text;
-pub(crate) use asker::{Asker, Ended};
+pub(crate) use asker::{Asker, Ended, says_plainly};
 pub use config::{ConfigKey, ConfigType};
 use denial::undeclared;
 pub use denial::{Capability, Denial, Remedy};

@@ -4,7 +4,9 @@ use std::cell::{Cell, OnceCell};
 
 use super::{Host, Skill};
 use crate::execution::{Cause, Failure, MAX_MISSING};
-use crate::grant::{Asker, Capability, Denial, Ended, Grants, Sought, first_of, names};
+use crate::grant::{
+    Asker, Capability, Denial, Ended, Grants, Missing, Sought, first_of, names, says_plainly,
+};
 use crate::sandbox::Flight;
 
 impl Host {
@@ -39,8 +41,11 @@ impl Host {
         let is_variable = |one: &Denial| one.capability == Capability::Environment;
         // It gets all variables at once, and which of them it looked for is what it says itself.
         let is_named = |one: &Denial| names(&failure.message, &one.subject);
-        if lacked.iter().any(|one| is_variable(one) && is_named(one)) {
-            wanting.retain(|one| !is_variable(one));
+        let is_plain =
+            |one: &Denial| is_variable(one) && says_plainly(&failure.message, &one.subject);
+        let names_a_variable = lacked.iter().any(|one| is_variable(one) && is_named(one));
+        if names_a_variable {
+            wanting.retain(|one| !is_variable(one) || is_plain(one));
             lacked.sort_by_key(|one| !(is_variable(one) && is_named(one)));
         }
         let scrub = |text: &mut String| {
@@ -50,10 +55,10 @@ impl Host {
         };
         // Scratch of which it says nothing it may do without, where the path that it was given is in none that it has.
         let is_unnamed = |one: &Denial| one.capability == Capability::Scratch && !is_named(one);
-        let telling = match lacked.is_empty() || lacked.iter().any(is_named) {
+        let telling = match lacked.is_empty() || names_a_variable {
             true => None,
             false => {
-                let variable = wanting.iter().find(|one| is_variable(one));
+                let variable = wanting.iter().find(|one| is_plain(one));
                 let elsewhere = || match lacked.iter().all(is_unnamed) {
                     true => sought.elsewhere(),
                     false => None,
@@ -99,11 +104,15 @@ impl Host {
             Cause::Trap { .. } => Some(failure.message.as_str()),
             _ => None,
         };
-        // No more are told.
-        let left = Cell::new(MAX_MISSING);
+        // No more are told, and of variables those first that are named.
+        let (left, named) = (Cell::new(MAX_MISSING), Cell::new(MAX_MISSING));
         self.missing_if(&skill.inner.known, requested, &|missing| {
-            let lacks = left.get() > 0 && sought.lacks(missing, panicked);
-            left.set(left.get() - usize::from(lacks));
+            let of = match missing {
+                Missing::Environment(name) if names(&failure.message, name) => &named,
+                _ => &left,
+            };
+            let lacks = of.get() > 0 && sought.lacks(missing, panicked);
+            of.set(of.get() - usize::from(lacks));
             lacks
         })
     }

@@ -557,11 +557,32 @@ async fn a_failure_names_what_was_looked_for_and_is_not_declared() {
         ["environment", "API_KEY", "skill", ""]
     );
     // What its message names goes before others that it declares.
-    let several = "grants.environment = [\"API_KEY\", \"LANG\", \"TZ\"]";
+    let several = "grants.environment = [\"LANG\", \"API_KEY\", \"TZ\"]";
     let (missing, said) = variable(&declared(&host, several).await, none()).await;
     let subjects: Vec<_> = missing.iter().map(|one| one.subject.as_str()).collect();
     assert_eq!(subjects, ["API_KEY", "LANG", "TZ"]);
     assert!(said.contains("environment `API_KEY`"), "{said}");
+    // Also where more are declared than are told.
+    let others: Vec<String> = (0..30)
+        .map(|at| format!("{:?}", format!("V{at}")))
+        .collect();
+    let many = format!("grants.environment = [{}, \"API_KEY\"]", others.join(", "));
+    let (missing, said) = variable(&declared(&host, &many).await, none()).await;
+    assert_eq!(missing[0].subject, "API_KEY");
+    assert!(said.contains("environment `API_KEY`"), "{said}");
+    // One that it declares, and one that it does not.
+    let message = "neither environment variable API_KEY nor environment variable OTHER_KEY is set";
+    let input = json!({"message": message, "look_for": {"variable": "API_KEY"}});
+    let declaring = declared(&host, "grants.environment = [\"API_KEY\"]").await;
+    let request = skillhost::ExecutionRequest::new(declaring.digest(), input);
+    let failed = execute(&host, request.tool("fail")).await;
+    let missing = failed.failure.unwrap().missing;
+    let told: Vec<_> = missing
+        .iter()
+        .map(|one| (one.subject.as_str(), one.remedy))
+        .collect();
+    let both_told = [("API_KEY", Remedy::Grant), ("OTHER_KEY", Remedy::Skill)];
+    assert_eq!(told, both_told);
     let declaring = declared(&host, "grants.environment = [\"LANG\", \"TZ\"]").await;
     let (missing, said) = variable(&declaring, none()).await;
     let [_, _, undeclared] = missing.as_slice() else {

@@ -33,7 +33,8 @@ impl Asker {
         let mut variables = reads
             .then(|| variables_in(ended.message))
             .into_iter()
-            .flatten();
+            .flatten()
+            .map(|one| one.name);
         // What no flag can have was not asked for in earnest.
         let keys = sought.keys.iter().filter(|_| by_itself);
         let keys = keys.filter(|key| !key.is_empty() && !key.contains('='));
@@ -148,11 +149,45 @@ fn no_directory() -> Denial {
     }
 }
 
+/// Whether a text says plainly that it is about this variable: it calls it one, or says that it is not set.
+pub(crate) fn says_plainly(message: &str, name: &str) -> bool {
+    let mut named = variables_in(message).into_iter();
+    named.any(|one| one.name == name && one.plainly)
+}
+
+/// What a text names as a variable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Variable<'a> {
+    name: &'a str,
+    /// Whether it calls it a variable, or says that it is not there. Otherwise it may be anything that is wanted.
+    plainly: bool,
+}
+
+/// What stands before what is wanted. Some of it also stands before a value that is.
+const WANTED_BEFORE: [&str; 16] = [
+    "set", "unset", "missing", "export", "define", "provide", "need", "needs", "require",
+    "requires", "expected", "without", "neither", "nor", "either", "no",
+];
+/// What is said of what is not there (`TZ is missing`).
+const ABSENT: [&str; 5] = ["missing", "unset", "required", "undefined", "empty"];
+/// What is said of what is there, behind a `not`.
+const PRESENT: [&str; 9] = [
+    "set",
+    "given",
+    "present",
+    "defined",
+    "found",
+    "provided",
+    "specified",
+    "configured",
+    "available",
+];
+
 /// What a text that says that it is about the environment names as variables are (`API_KEY`): words in capitals that
 /// stand beside a word for one; or that have a `_` in them, are no error's code (`ERR_…`), and stand where it is said
 /// what is wanted (`set API_KEY`, `API_KEY is not set`). It gets all variables at once, so that which it looked for is
-/// not to be seen. Each once, and no more than are told.
-fn variables_in(message: &str) -> Vec<&str> {
+/// not to be seen. Each once, and the first [`MOST_VARIABLES`].
+fn variables_in(message: &str) -> Vec<Variable<'_>> {
     let written: Vec<&str> = message.split_whitespace().collect();
     let words: Vec<&str> = written.iter().map(|word| bare(word)).collect();
     let is_one_of = |at: Option<usize>, all: &[&str]| {
@@ -160,79 +195,79 @@ fn variables_in(message: &str) -> Vec<&str> {
         word.is_some_and(|word| all.iter().any(|one| word.eq_ignore_ascii_case(one)))
     };
     let one = ["variable", "var", "envvar"];
-    let (about, called) = (
-        ["environment", "env", "envvar"],
-        ["variable", "variables", "var", "vars", "envvar"],
-    );
+    let several = ["variables", "vars", "envvars"];
+    let about = ["environment", "env", "envvar", "envvars"];
+    let is_called = |at: Option<usize>| is_one_of(at, &one) || is_one_of(at, &several);
     if !(0..words.len()).any(|at| is_one_of(Some(at), &about)) {
         return Vec::new();
     }
-    let wanted_before = [
-        "set", "unset", "missing", "export", "define", "provide", "need", "needs", "require",
-        "requires", "expected", "without", "neither", "nor", "either", "no",
-    ];
-    // `is not set`, `is missing`, `must be`, and the same without `is`.
-    let is_wanted_behind = |at: usize| {
-        let at = at + usize::from(is_one_of(Some(at), &["is", "are"]));
-        is_one_of(
-            Some(at),
-            &["missing", "unset", "required", "undefined", "empty"],
-        ) || (is_one_of(Some(at), &["not"])
-            && is_one_of(
-                Some(at + 1),
-                &[
-                    "set",
-                    "given",
-                    "present",
-                    "defined",
-                    "found",
-                    "provided",
-                    "specified",
-                    "configured",
-                    "available",
-                ],
-            ))
-            || (is_one_of(Some(at), &["must"]) && is_one_of(Some(at + 1), &["be"]))
+    // Where all is in capitals, what stands beside `VARIABLE` need be no name.
+    let in_small = |at: usize| words.get(at).is_some_and(|word| !written_so(word));
+    // `is not set`, `isn't set`, `was missing`, `must be set`, and the same without `is`.
+    let is_absent_behind = |at: usize| {
+        if is_one_of(Some(at), &["must", "should"]) {
+            return is_one_of(Some(at + 1), &["be"]) && is_one_of(Some(at + 2), &PRESENT);
+        }
+        if is_one_of(Some(at), &["isn't", "aren't", "wasn't", "weren't"]) {
+            return is_one_of(Some(at + 1), &PRESENT);
+        }
+        let at = at + usize::from(is_one_of(Some(at), &["is", "are", "was", "were"]));
+        is_one_of(Some(at), &ABSENT)
+            || (is_one_of(Some(at), &["not"]) && is_one_of(Some(at + 1), &PRESENT))
     };
-    let and = ["and", "or", "nor"];
+    let must_be_behind =
+        |at: usize| is_one_of(Some(at), &["must"]) && is_one_of(Some(at + 1), &["be"]);
     // Whether a word begins the text, or what stands behind a `:`.
     let begins = |at: Option<usize>| at.is_some_and(|at| at == 0 || written[at - 1].ends_with(':'));
-    let mut named: Vec<&str> = Vec::new();
-    let mut last = None;
+    let mut named: Vec<Variable<'_>> = Vec::new();
+    // Where the last one stands, whether it is plain, and whether it is in a list of what is called variables.
+    let mut last: Option<(usize, bool, bool)> = None;
     for at in 0..words.len() {
         let (word, before) = (words[at], at.checked_sub(1));
-        let is_word = is_one_of(Some(at), &about) || is_one_of(Some(at), &called);
+        let is_word = is_one_of(Some(at), &about) || is_called(Some(at));
         if !written_so(word) || is_word || check_name(word).is_err() {
             continue;
         }
         let introduced = before.is_some_and(|before| written[before].ends_with([':', '=']));
-        // Where all is in capitals, what stands beside `VARIABLE` need be no name.
-        let in_small = |at: usize| words.get(at).is_some_and(|word| !written_so(word));
-        let beside = is_one_of(before, &called) && (introduced || before.is_some_and(in_small));
-        let behind =
-            is_one_of(Some(at + 1), &about) && in_small(at + 1) && is_one_of(Some(at + 2), &one);
-        let in_line = last.is_some_and(|last: usize| {
-            (last + 1 == at && written[last].ends_with(','))
-                || (last + 2 == at && is_one_of(before, &and))
+        let beside = is_called(before) && (introduced || before.is_some_and(in_small));
+        // `TZ environment variable`, and not the first of `AWS environment variable AWS_REGION`.
+        let behind = is_one_of(Some(at + 1), &about)
+            && in_small(at + 1)
+            && is_one_of(Some(at + 2), &one)
+            && words.get(at + 3).is_none_or(|next| !written_so(next));
+        let before_it = last.filter(|(last, ..)| {
+            (last + 1 == at && written[*last].ends_with(','))
+                || (last + 2 == at && is_one_of(before, &["and", "or", "nor"]))
         });
-        let is_code = word.starts_with("ERR_") || word.starts_with("E_");
-        let is_wanted = || {
-            written[at]
-                .trim_start_matches(['"', '\'', '`', '('])
-                .starts_with('$')
-                || is_one_of(before, &wanted_before)
-                || is_wanted_behind(at + 1)
-                || (introduced && is_one_of(before, &about) && begins(before))
+        let joined = word.contains('_') && !word.starts_with("ERR_") && !word.starts_with("E_");
+        let has_sign = written[at]
+            .trim_start_matches(['"', '\'', '`', '('])
+            .starts_with('$');
+        let plainly = beside
+            || behind
+            || (joined && (has_sign || is_absent_behind(at + 1)))
+            || before_it.is_some_and(|(_, plainly, of_several)| plainly && (of_several || joined));
+        let perhaps = || {
+            joined
+                && (before_it.is_some()
+                    || is_one_of(before, &WANTED_BEFORE)
+                    || must_be_behind(at + 1)
+                    || (introduced && is_one_of(before, &about) && begins(before)))
         };
-        let joined = word.contains('_') && !is_code;
-        if beside || behind || (joined && (in_line || is_wanted())) {
-            last = Some(at);
-            if !named.contains(&word) {
-                named.push(word);
-            }
-            if named.len() == MOST_VARIABLES {
-                break;
-            }
+        if !plainly && !perhaps() {
+            continue;
+        }
+        let of_several = (beside && is_one_of(before, &several))
+            || before_it.is_some_and(|(.., of_several)| of_several);
+        last = Some((at, plainly, of_several));
+        let known = named.iter().position(|one| one.name == word);
+        match known {
+            Some(at) => named[at].plainly |= plainly,
+            None if named.len() < MOST_VARIABLES => named.push(Variable {
+                name: word,
+                plainly,
+            }),
+            None => break,
         }
     }
     named
@@ -345,6 +380,25 @@ mod tests {
         assert_eq!(variables_in(&message).len(), MOST_VARIABLES);
     }
 
+    #[test]
+    fn what_is_no_more_than_wanted_is_not_said_plainly() {
+        for (message, plainly) in [
+            ("the environment variable API_KEY is not set", true),
+            ("set $API_KEY in the environment", true),
+            ("API_KEY was not found in the environment", true),
+            ("the environment lacks it: API_KEY must be set", true),
+            ("environment variables TZ and API_KEY", true),
+            ("set API_KEY in the environment, as API_KEY is empty", true),
+            ("set API_KEY in the environment", false),
+            ("no API_KEY in the test environment", false),
+            ("API_KEY must be at most 100 in this environment", false),
+            ("expected TZ_1 or API_KEY from the prod environment", false),
+            ("API_KEY", false),
+        ] {
+            assert_eq!(says_plainly(message, "API_KEY"), plainly, "{message}");
+        }
+    }
+
     /// An optional key is asked for first, and the file that is not there last.
     #[test]
     fn a_path_that_is_not_there_is_told_before_a_key() {
@@ -392,6 +446,17 @@ mod tests {
                 &["API_KEY", "OTHER_KEY", "A_THIRD"],
             ),
             ("env var TZ, env var TZ, env var LANG", &["TZ", "LANG"]),
+            (
+                "environment variables TZ, LANG and HOME were not set: HTTP",
+                &["TZ", "LANG", "HOME"],
+            ),
+            ("environment variable TZ, HTTP 404", &["TZ"]),
+            (
+                "the AWS environment variable AWS_REGION is missing",
+                &["AWS_REGION"],
+            ),
+            ("API_KEY wasn't set in the environment", &["API_KEY"]),
+            ("A_KEY was not found: see the environment", &["A_KEY"]),
             ("src/env.rs:3: bad JSON, BAD_LINE", &[]),
             ("the AWS environment variables are not set", &[]),
             ("STATUS_CODE is 503 in this environment", &[]),
@@ -420,7 +485,8 @@ mod tests {
             ("API_KEY is not set", &[]),
             ("", &[]),
         ] {
-            assert_eq!(variables_in(message), names, "{message}");
+            let found: Vec<&str> = variables_in(message).iter().map(|one| one.name).collect();
+            assert_eq!(found, names, "{message}");
         }
     }
 }
