@@ -36,6 +36,7 @@
 mod exhaustion;
 mod file_size;
 mod names;
+mod placed;
 mod private;
 
 pub mod limits;

@@ -202,7 +202,17 @@ fn is_of(error: &clap::Error, command: &str) -> bool {
 }
 
 /// What others call a flag, and what it is here.
-const OTHERWISE: [(&str, &str); 2] = [("force", "replace"), ("overwrite", "replace")];
+const OTHERWISE: [(&str, &str); 9] = [
+    ("force", "replace"),
+    ("overwrite", "replace"),
+    ("net", "http"),
+    ("network", "http"),
+    ("allow-net", "http"),
+    ("mount", "dir"),
+    ("volume", "dir"),
+    ("environment", "env"),
+    ("deadline", "timeout"),
+];
 
 /// The one flag that begins with what was typed, or has it as one of its words; or that has another name elsewhere.
 fn kin(command: &Command, unknown: &str) -> Option<String> {

@@ -11,6 +11,7 @@ use super::approval::Place;
 use super::{Policy, sound};
 use crate::grant;
 use crate::limits::grouped;
+use crate::placed::{self, DEEPEST, span};
 use crate::text::{form, meant, of_table, printable, shortened};
 
 /// The longest text of an error that is kept, in bytes.
@@ -64,16 +65,29 @@ impl PolicyError {
     }
 
     fn at(mut self, text: &str, span: Option<Range<usize>>) -> Self {
-        self.line = span.map(|span| {
-            let before = text.as_bytes().get(..span.start).unwrap_or(text.as_bytes());
-            1 + before.iter().filter(|byte| **byte == b'\n').count()
-        });
+        self.line = span.map(|span| placed::line(text, span.start));
         self
     }
 }
 
 fn readable(text: &str) -> String {
     printable(&shortened(text.trim_end(), MAX_SHOWN), false).into_owned()
+}
+
+/// What the library says; of a field that there is none of, with the table that it is in, which may begin far above.
+fn in_its_table(text: &str, error: &toml::de::Error) -> String {
+    let said = of_table(error.message());
+    let field = said.strip_prefix("unknown field `");
+    let Some((field, rest)) = field.and_then(|rest| rest.split_once("`, ")) else {
+        return said.into();
+    };
+    let at = error.span().map(|span| span.start);
+    match at.map(|at| placed::tables_around(text, at)) {
+        Some(tables) if !tables.is_empty() => {
+            format!("unknown field `{field}` in [{}], {rest}", tables.join("."))
+        }
+        _ => said.into(),
+    }
 }
 
 /// What to do about a field of grants that stands where there are none.
@@ -110,9 +124,6 @@ fn is_skill(message: &str, text: &str) -> Option<&'static str> {
     (is_one && known.contains("`skills`"))
         .then_some("what is about one skill stands under `[skills.NAME]` or `[skills.NAME.grants]`")
 }
-
-/// How many tables there are at most around a number in a policy, and more.
-const DEEPEST: usize = 8;
 
 /// What is wrong with a number that is none of those that it may be, and what to do, where the library says it in
 /// the words of its own language.
@@ -219,7 +230,7 @@ impl FromStr for Policy {
             let mut wrong = match said {
                 Some(said) => PolicyError::new(said),
                 None if twice => PolicyError::new(format!("duplicate key `{key}`")),
-                None => PolicyError::new(of_table(error.message())),
+                None => PolicyError::new(in_its_table(text, &error)),
             }
             .at(text, span);
             wrong.hint = hint
@@ -314,35 +325,6 @@ impl FromStr for Policy {
         })?;
         Ok(policy)
     }
-}
-
-/// Where in a text something stands; of what is not there, where what it is in stands.
-fn span(text: &str, place: &[&str]) -> Option<Range<usize>> {
-    let root = DeTable::parse(text).ok()?;
-    let mut found = None;
-    let mut table = Some(root.get_ref());
-    let mut list = None;
-    for part in place {
-        let value = match (table, list) {
-            (Some(table), _) => {
-                let (key, value) = DeTable::get_key_value(table, *part)?;
-                found = Some(key.span());
-                value
-            }
-            (None, Some(list)) => {
-                let list: &toml::de::DeArray<'_> = list;
-                let Some(value) = part.parse::<usize>().ok().and_then(|at| list.get(at)) else {
-                    break;
-                };
-                found = Some(value.span());
-                value
-            }
-            (None, None) => break,
-        };
-        table = value.get_ref().as_table();
-        list = value.get_ref().as_array();
-    }
-    found
 }
 
 #[cfg(test)]

@@ -1,15 +1,16 @@
 //! `skill.toml`: what a skill declares.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use toml::de::DeTable;
 
 use crate::grant::{
     ConfigKey, Declared, DeclaredDirectory, HttpGrant, MAX_ENTRIES, SecretGrant, SocketGrant,
     check_name,
 };
 use crate::limits::{LimitOverrides, NOTHING_OF_IT};
+use crate::placed;
 use crate::text::{form, is_backtick, meant, printable, shortened};
 
 /// The longest guest path that can be declared, in bytes.
@@ -115,7 +116,7 @@ impl std::str::FromStr for Manifest {
                 ..ManifestError::new(&message)
             }
         })?;
-        check(&raw).map_err(|message| ManifestError::new(&message))?;
+        check(&raw).map_err(|wrong| ManifestError::new(&wrong.told(text)))?;
         Ok(Manifest {
             grants: Declared {
                 directories: raw.grants.directories,
@@ -137,47 +138,53 @@ fn placed(error: &toml::de::Error, text: &str) -> String {
     let Some(at) = error.span().map(|span| span.start) else {
         return error.message().to_owned();
     };
-    let before = text.as_bytes().get(..at).unwrap_or(text.as_bytes());
-    let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
-    let mut table = Vec::new();
-    if let Ok(root) = DeTable::parse(text) {
-        lead_to(root.get_ref(), at, &mut table);
-    }
-    let table = match table.is_empty() {
+    let (line, tables) = (placed::line(text, at), placed::tables_around(text, at));
+    let table = match tables.is_empty() {
         true => String::new(),
-        false => format!(", in [{}]", table.join(".")),
+        false => format!(", in [{}]", tables.join(".")),
     };
     format!("line {line}{table}: {}", error.message())
 }
 
-/// How many tables within each other are looked into, and more than a manifest has.
-const DEEPEST: usize = 8;
+/// What is wrong, of what stands where these keys lead.
+struct Wrong<'a> {
+    place: Vec<Cow<'a, str>>,
+    reason: String,
+}
 
-/// Collects the keys of the tables around a place of the text; whether it was found.
-fn lead_to(table: &DeTable<'_>, at: usize, keys: &mut Vec<String>) -> bool {
-    keys.len() < DEEPEST
-        && table.iter().any(|(key, value)| {
-            if key.span().contains(&at) {
-                return true;
-            }
-            let value_at = value.span().contains(&at);
-            let inner = value.get_ref();
-            let rows = inner.as_array().into_iter().flat_map(|rows| rows.iter());
-            let tables = inner
-                .as_table()
-                .into_iter()
-                .chain(rows.filter_map(|row| row.get_ref().as_table()));
-            keys.push(key.get_ref().clone().into_owned());
-            if tables.into_iter().any(|table| lead_to(table, at, keys)) {
-                return true;
-            }
-            keys.pop();
-            value_at
-        })
+impl<'a> Wrong<'a> {
+    fn new<const N: usize>(place: [&'a str; N], reason: impl Into<String>) -> Self {
+        Wrong {
+            place: place.map(Cow::Borrowed).into(),
+            reason: reason.into(),
+        }
+    }
+
+    /// The same of one in a list.
+    fn of_row(mut self, row: usize) -> Self {
+        self.place.push(row.to_string().into());
+        self
+    }
+
+    /// What is wrong, behind its line and the keys that lead there.
+    fn told(&self, text: &str) -> String {
+        let place: Vec<&str> = self.place.iter().map(AsRef::as_ref).collect();
+        // A row of a list is told by its line.
+        let is_row = |key: &str| key.starts_with(|first: char| first.is_ascii_digit());
+        let keys = match place.as_slice() {
+            [list @ .., row] if list.len() == 2 && is_row(row) => list,
+            keys => keys,
+        };
+        let said = format!("{}: {}", keys.join("."), self.reason);
+        match placed::span(text, &place) {
+            Some(span) => format!("line {}: {said}", placed::line(text, span.start)),
+            None => said,
+        }
+    }
 }
 
 /// What the types do not say.
-fn check(raw: &Raw) -> Result<(), String> {
+fn check(raw: &Raw) -> Result<(), Wrong<'_>> {
     let RawGrants {
         directories,
         scratch: _,
@@ -187,55 +194,62 @@ fn check(raw: &Raw) -> Result<(), String> {
         secrets,
         environment,
     } = &raw.grants;
+    let too_many = |count: usize| {
+        (count > MAX_ENTRIES).then(|| format!("there are {count}; {MAX_ENTRIES} are allowed"))
+    };
     for (what, count) in [
-        ("grants.directories", directories.len()),
-        ("grants.http", http.len()),
-        ("grants.sockets", sockets.len()),
-        ("grants.secrets", secrets.len()),
-        ("grants.environment", environment.len()),
-        ("config", raw.config.len()),
+        ("directories", directories.len()),
+        ("http", http.len()),
+        ("sockets", sockets.len()),
+        ("secrets", secrets.len()),
+        ("environment", environment.len()),
     ] {
-        if count > MAX_ENTRIES {
-            return Err(format!(
-                "{what}: there are {count}; {MAX_ENTRIES} are allowed"
-            ));
+        if let Some(reason) = too_many(count) {
+            return Err(Wrong::new(["grants", what], reason));
         }
+    }
+    if let Some(reason) = too_many(raw.config.len()) {
+        return Err(Wrong::new(["config"], reason));
     }
     for (index, directory) in directories.iter().enumerate() {
         let DeclaredDirectory { path, .. } = directory;
+        let wrong =
+            |reason: String| Err(Wrong::new(["grants", "directories"], reason).of_row(index));
         if path.is_empty() || path.split('/').any(|part| part == "..") {
-            return Err(format!(
-                "grants.directories: the path {path:?} is empty or has `..` in it"
-            ));
+            return wrong(format!("the path {path:?} is empty or has `..` in it"));
         }
         let unfit = |part: char| part.is_control() || is_backtick(part);
         if path.len() > MAX_PATH_BYTES || path.chars().any(unfit) {
-            return Err(format!(
-                "grants.directories: the path {path:?} is longer than {MAX_PATH_BYTES} bytes, or \
+            return wrong(format!(
+                "the path {path:?} is longer than {MAX_PATH_BYTES} bytes, or \
                  has a control character or a backtick in it"
             ));
         }
         let mut earlier = directories[..index].iter();
         if earlier.any(|earlier| earlier.same_path(directory)) {
-            return Err(format!(
-                "grants.directories: the path {path:?} stands there twice"
-            ));
+            return wrong(format!("the path {path:?} stands there twice"));
         }
     }
     for (index, name) in environment.iter().enumerate() {
-        check_name(name).map_err(|reason| format!("grants.environment: {reason}"))?;
+        let wrong = |reason: String| Wrong::new(["grants", "environment"], reason).of_row(index);
+        check_name(name).map_err(|reason| match name.split_once('=') {
+            Some((name, _)) if check_name(name).is_ok() => wrong(format!(
+                "{reason}: a skill declares the name alone, `{name}`, and who grants it gives the value"
+            )),
+            _ => wrong(reason),
+        })?;
         if environment[..index].contains(name) {
-            return Err(format!("grants.environment: `{name}` stands there twice"));
+            return Err(wrong(format!("`{name}` stands there twice")));
         }
     }
     if let Some(limit) = raw.limits.nothing_of() {
-        return Err(format!("limits.{limit}: {NOTHING_OF_IT}"));
+        return Err(Wrong::new(["limits", limit.as_str()], NOTHING_OF_IT));
     }
     for (key, declaration) in &raw.config {
-        check_name(key).map_err(|reason| format!("config: {reason}"))?;
+        check_name(key).map_err(|reason| Wrong::new(["config"], reason))?;
         declaration
             .check_declaration()
-            .map_err(|reason| format!("config.{key}: {reason}"))?;
+            .map_err(|reason| Wrong::new(["config", key], reason))?;
     }
     Ok(())
 }
@@ -323,7 +337,10 @@ mod tests {
     fn names_and_keys_are_held_to_their_bounds() {
         let many: Vec<String> = (0..=MAX_ENTRIES).map(|n| format!("\"A{n}\"")).collect();
         for (text, reason) in [
-            (r#"grants.environment = ["A=B"]"#, "`=`"),
+            (
+                r#"grants.environment = ["A=B"]"#,
+                "line 1: grants.environment: the name `A=B` has a `=` in it: a skill declares the name alone, `A`",
+            ),
             (r#"grants.environment = [""]"#, "empty"),
             (r#"grants.environment = ["A\u0000"]"#, "control character"),
             (r#"grants.environment = ["A", "A"]"#, "twice"),
@@ -371,13 +388,13 @@ mod tests {
             let said = error(&format!("[limits]\n{limit} = 0"));
             assert_eq!(
                 said,
-                format!("limits.{limit}: with nothing of it no skill can run")
+                format!("line 2: limits.{limit}: with nothing of it no skill can run")
             );
         }
         for time in ["0s", "999us"] {
             let said = error(&format!("[limits]\nwall_time_ms = \"{time}\""));
             assert!(
-                said.starts_with("limits.wall_time_ms: with nothing"),
+                said.starts_with("line 2: limits.wall_time_ms: with nothing"),
                 "{said}"
             );
         }

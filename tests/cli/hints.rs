@@ -42,6 +42,26 @@ fn a_flag_that_stands_elsewhere_or_is_anothers_is_told_so() {
     }
 }
 
+#[test]
+fn a_flag_that_is_called_otherwise_elsewhere_is_named() {
+    let place = Place::with_behaviours();
+    for (typed, flag) in [
+        ("--net=https://a.example", "--http"),
+        ("--network=https://a.example", "--http"),
+        ("--allow-net=https://a.example", "--http"),
+        ("--mount=/srv:/data", "--dir"),
+        ("--volume=/srv:/data", "--dir"),
+        ("--environment=TZ=UTC", "--env"),
+        ("--deadline=2s", "--timeout"),
+    ] {
+        let said = place.run(["run", "behaviours.wasm", typed]);
+        assert!(said.starts_with("exit: 2\n"), "{said}");
+        let tip = format!("a similar argument exists: '{flag}'");
+        assert!(said.contains(&tip), "{said}");
+        assert!(!said.contains("--arg"), "{said}");
+    }
+}
+
 /// What is no text is named, and what a hint repeats of it is what was typed.
 #[test]
 fn a_path_that_is_no_text_is_named() {

@@ -73,7 +73,7 @@ fn what_is_wrong_is_said_with_its_line() {
         (
             "[skills.a.grants]\n\ndirectorys = []",
             3,
-            "unknown field `directorys`",
+            "unknown field `directorys` in [skills.a.grants], expected one of `directories`",
             Some("did you mean `directories`?"),
         ),
         (

@@ -169,7 +169,7 @@ pub enum ScheduleError {
     Never(String),
     /// There is no such time zone.
     #[error(
-        "there is no time zone `{text}`{}; write a name of the IANA database, such as Europe/Berlin",
+        "there is no time zone `{text}`; write a name of the IANA database, such as Europe/Berlin{}",
         did_you_mean(meant)
     )]
     Zone {

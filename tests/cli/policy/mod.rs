@@ -464,7 +464,7 @@ fn a_policy_that_cannot_be_used_is_not_passed_over() {
 exit: 2
 --- stdout
 --- stderr
-error: the policy `[PLACE]/home/policy.toml`, line 3: unknown field `directorys`, expected one of `directories`, `scratch`, `http`, `sockets`, `addresses`, `environment`, `config`, `secrets`, `storage`, `clock`, `random`
+error: the policy `[PLACE]/home/policy.toml`, line 3: unknown field `directorys` in [skills.csv-query.grants], expected one of `directories`, `scratch`, `http`, `sockets`, `addresses`, `environment`, `config`, `secrets`, `storage`, `clock`, `random`
 hint: did you mean `directories`?
 
 "#]],
