@@ -556,6 +556,22 @@ fn an_approval_of_a_folder_is_of_that_folder() {
     assert!(said.starts_with("exit: 0\n"), "{said}");
 }
 
+/// Whoever answers sees what it gets besides what it asks for.
+#[test]
+fn what_the_policy_grants_is_shown_beside_what_is_asked_for() {
+    let place = place();
+    place.run(ANSWER);
+    let id = json(&place, ["approvals", "list", "--json"])[0]["id"].clone();
+    let id = id.as_str().expect("a text");
+    let title = "what the policy here grants the skill\n";
+    let said = place.run(["approvals", "show", id]);
+    assert!(!said.contains(title), "{said}");
+    let grants = "[skills.behaviours.grants]\ndirectories = ['/srv/notes:/notes:rw']\n";
+    place.write("home/policy.toml", &format!("{ASK}\n{grants}"));
+    let said = place.run(["approvals", "show", id]);
+    says(&said, &["exit: 0\n", title, "/srv/notes"]);
+}
+
 /// Who says so is known, also where nobody says it.
 #[test]
 fn who_answers_has_a_name() {

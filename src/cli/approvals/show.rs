@@ -1,6 +1,7 @@
 //! `skillhost approvals show`: exactly what would run.
 
 use clap::Args;
+use skillhost::Policy;
 use skillhost::grant::Grants;
 use skillhost::limits::display_bytes;
 use skillhost::policy::Approval;
@@ -29,13 +30,14 @@ pub struct ShowArgs {
 /// Shows an approval.
 ///
 /// # Errors
-/// Where there is none, or it cannot be read.
+/// Where there is none, or it or the policy cannot be read.
 pub fn show(args: &ShowArgs, database: &DatabaseArgs, session: &Session) -> anyhow::Result<Exit> {
+    let policy = session.policy_file()?.read()?.unwrap_or_default();
     database.with(session, async |queue, _| {
         let found = one(&queue, &args.id).await?;
         match &found {
             _ if args.json => print_json(session.console, &found)?,
-            Found::Approval(approval) => print(text(approval))?,
+            Found::Approval(approval) => print(text(approval, &policy))?,
             Found::Job(job) => print(format_args!(
                 "job {}: {}; `skillhost jobs show {}` shows it\n",
                 job.id,
@@ -47,7 +49,7 @@ pub fn show(args: &ShowArgs, database: &DatabaseArgs, session: &Session) -> anyh
     })
 }
 
-fn text(approval: &Approval) -> String {
+fn text(approval: &Approval, policy: &Policy) -> String {
     let wanted = &approval.wanted;
     let mut facts = Table::new(2);
     let mut fact = |name: &str, value: String| {
@@ -95,12 +97,21 @@ fn text(approval: &Approval) -> String {
         "{}\n{facts}",
         styled(BOLD, format_args!("approval {}", approval.id))
     );
-    if wanted.grants != Grants::default() {
-        text.push_str(&format!(
-            "{}\n{}",
-            styled(BOLD, "grants that it asks for"),
-            grants::table(&wanted.grants, &Grants::default())
-        ));
+    let of_policy = policy.skills.get(&wanted.skill.name);
+    for (title, granted) in [
+        ("grants that it asks for", Some(&wanted.grants)),
+        (
+            "what the policy here grants the skill",
+            of_policy.map(|entry| &entry.grants),
+        ),
+    ] {
+        if let Some(granted) = granted.filter(|granted| **granted != Grants::default()) {
+            text.push_str(&format!(
+                "{}\n{}",
+                styled(BOLD, title),
+                grants::table(granted, &Grants::default())
+            ));
+        }
     }
     text
 }
