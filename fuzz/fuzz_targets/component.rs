@@ -32,9 +32,10 @@ fn host() -> &'static Host {
 }
 
 /// What inputs are made from.
-const SEEDS: [&[u8]; 3] = [
+const SEEDS: [&[u8]; 4] = [
     include_bytes!("../corpus/component/core.wasm"),
     include_bytes!("../corpus/component/empty.wasm"),
+    include_bytes!("../corpus/component/nested-types.wasm"),
     include_bytes!("../corpus/component/skill.wasm"),
 ];
 

@@ -5,7 +5,7 @@ use super::ground::{Ground, Probe, Trouble};
 use super::handmade::Handmade;
 use crate::execution::BoxFuture;
 use crate::host::{Host, LoadError};
-use crate::sandbox::{CompileError, CompileSettings, Isolation};
+use crate::sandbox::{CompileError, CompileSettings, Isolation, MAX_NESTING};
 
 pub(super) const PROBES: &[Probe] = &[
     compile("component_bytes", "a component a byte too long", |_| {
@@ -18,6 +18,9 @@ pub(super) const PROBES: &[Probe] = &[
     ),
     compile("function_bytes", "a function too long", |_| {
         Box::pin(function_bytes())
+    }),
+    compile("nesting", "a type in a type, too often", |_| {
+        Box::pin(nesting())
     }),
     compile("child", "with too little memory", |ground| {
         Box::pin(child(ground))
@@ -105,6 +108,30 @@ async fn function_bytes() -> Result<Finding, Trouble> {
     };
     let figures = Figures::exact(Unit::Bytes, BYTES, BYTES);
     bounded(&guest, settings(BYTES), settings(BYTES - 1), figures).await
+}
+
+/// Whoever reads types within each other calls itself, and would use up its stack.
+async fn nesting() -> Result<Finding, Trouble> {
+    let guest = Handmade::default().component().map_err(Trouble::Text)?;
+    // A section with one component type, which declares one, and so on.
+    let nested = |types: usize| {
+        let mut section = vec![1];
+        section.extend([0x41, 1, 1].repeat(types - 1));
+        section.extend([0x41, 0]);
+        let length = [section.len() as u8 | 0x80, (section.len() >> 7) as u8];
+        [guest.as_slice(), &[7], &length, &section].concat()
+    };
+    let most = MAX_NESTING;
+    let default = CompileSettings::default;
+    if let Some(error) = load(default(), &nested(most)).await? {
+        return Ok(Finding::unknown(format!("within the limit: {error}")));
+    }
+    Ok(match load(default(), &nested(most + 1)).await? {
+        Some(CompileError::TooLarge { .. }) => Finding::holds("not compiled")
+            .figures(Figures::exact(Unit::Count, most as u64, most as u64)),
+        Some(error) => Finding::broken(format!("not for its depth was it refused: {error}")),
+        None => Finding::broken("it was compiled"),
+    })
 }
 
 /// The child process that compiles gets no more memory than it is allowed.

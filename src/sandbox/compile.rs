@@ -18,6 +18,7 @@ use wasmparser::{Parser, Payload};
 use wasmtime::Engine;
 
 use super::looks::{self, Unread};
+use super::nesting::{self, MAX_NESTING};
 use super::{engine, footprint};
 use crate::limits::{MIB, exact_bytes, grouped};
 use crate::text::{printable, said};
@@ -179,6 +180,18 @@ pub(crate) fn check(component: &[u8], settings: &CompileSettings) -> Result<Chec
                         what: "a number of functions",
                         found: format!("more than {}", grouped(settings.max_functions)),
                         allowed: grouped(settings.max_functions),
+                    });
+                }
+            }
+            Payload::ComponentTypeSection(types) => {
+                let (from, to) = (types.original_position(), types.range().end);
+                let bytes = component.get(from..to).unwrap_or_default();
+                let fits = nesting::fits(bytes, from, types.count());
+                if !fits.map_err(|error| invalid(&error))? {
+                    return Err(CompileError::TooLarge {
+                        what: "a nesting of types",
+                        found: format!("more than {MAX_NESTING}"),
+                        allowed: MAX_NESTING.to_string(),
                     });
                 }
             }

@@ -22,6 +22,7 @@ mod load;
 mod looks;
 mod mappings;
 mod measure;
+mod nesting;
 mod panicked;
 mod place;
 mod preempt;
@@ -45,4 +46,6 @@ pub(crate) use engine::{pagemap_scan, pool_fits};
 pub(crate) use flight::{Flight, ends_from_now};
 pub use load::CompileEvent;
 pub(crate) use load::{LoadFault, Loader, OnCompile, Ready};
+#[cfg(feature = "doctor")]
+pub(crate) use nesting::MAX_NESTING;
 pub(crate) use run::{Answer, For, Plan, Runner, input_takes_too_long, over_input, too_late};

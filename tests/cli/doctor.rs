@@ -153,6 +153,7 @@ exit: 0
   ✓ component_bytes      a component a byte too long   not compiled         0
   ✓ functions            a function too many           not compiled         0
   ✓ function_bytes       a function too long           not compiled         0
+  ✓ nesting              a type in a type, too often   not compiled         0
   ✓ child                with too little memory        its own limits
 
     compiled cache       tried, or looked at           found

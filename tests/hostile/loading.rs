@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use skillhost::limits::exact_bytes;
 use skillhost::{CompileError, CompileSettings, Host, LoadError, Misfit};
-use wasm_encoder::{ComponentSection, CustomSection};
+use wasm_encoder::{
+    Component, ComponentSection, CustomSection, NestedComponentSection, RawSection,
+};
 
 use crate::attack::{Attack, End, builder};
 use crate::child;
@@ -80,6 +82,39 @@ fn a_component_that_lies_about_its_lengths() {
             let mut component = b"\0asm\x0d\0\x01\0".to_vec();
             component.extend([section, 8, 0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0]);
             Load::of(component).does_no_harm();
+        }
+    }
+}
+
+/// Whoever reads such types calls itself for each, and where the stack is used up, the process is ended.
+#[test]
+fn types_that_stand_deep_within_each_other() {
+    let _alone = alone();
+    for (of, depth) in [
+        (0x41, 101),
+        (0x41, 2_000),
+        (0x41, 1_000_000),
+        (0x42, 1_000_000),
+    ] {
+        let mut nested = [of, 1, 1].repeat(depth - 1);
+        nested.extend([of, 0]);
+        let types = RawSection {
+            id: 7,
+            data: &[&[1], nested.as_slice()].concat(),
+        };
+        let mut inner = Component::new();
+        inner.section(&types);
+        let mut outer = Component::new();
+        outer.section(&NestedComponentSection(&inner));
+        let mut behind = Handmade::default().build();
+        types.append_to_component(&mut behind);
+        for component in [inner.finish(), outer.finish(), behind] {
+            let error = Load::of(component).fails();
+            assert!(
+                matches!(&error, LoadError::Compile(CompileError::TooLarge { what, .. })
+                    if *what == "a nesting of types"),
+                "{depth}: {error}"
+            );
         }
     }
 }
