@@ -1,6 +1,7 @@
 //! Who gets in.
 
 use std::num::NonZeroU32;
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -53,6 +54,33 @@ async fn the_first_token_of_another_process_shuts_the_door_at_once() {
     let elsewhere = Tokens::new(Queue::open(&database).expect("it opens"));
     elsewhere.create(token).await.expect("it can be made");
     client.get("/v1/jobs").await.problem(401, "unauthorized");
+    server.end().await;
+}
+
+/// An answer that its client does not read is polled no more, wherever it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_asks_and_does_not_wait_holds_up_nobody() {
+    let server = start(Wanted::default()).await;
+    let client = server.client_of("acme", &[Scope::Jobs]).await;
+    let tokens = server.service.tokens();
+    for _ in 0..20 {
+        // What was looked up holds no longer.
+        let token = NewToken {
+            name: String::new(),
+            tenant: "acme".to_owned(),
+            scopes: [Scope::Jobs].into_iter().collect(),
+            expires_at: None,
+        };
+        tokens.create(token).await.expect("it can be made");
+        let mut context = Context::from_waker(Waker::noop());
+        let mut holds = Box::pin(tokens.holds("nobody"));
+        let mut exist = Box::pin(tokens.exist());
+        assert!(holds.as_mut().poll(&mut context).is_pending());
+        assert!(exist.as_mut().poll(&mut context).is_pending());
+        let answer = tokio::time::timeout(Duration::from_secs(60), client.get("/v1/jobs"));
+        answer.await.expect("it is answered").json();
+        drop((holds, exist));
+    }
     server.end().await;
 }
 

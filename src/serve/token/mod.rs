@@ -10,12 +10,15 @@ mod text;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::future::pending;
+use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
+use tokio::task::JoinError;
 
 use super::caller::{Caller, Scopes, Tenancy};
 use crate::queue::{Note, Queue, QueueError};
@@ -210,11 +213,7 @@ impl Tokens {
         if !self.by_id().await?.is_empty() {
             return Ok(true);
         }
-        let _alone = self.inner.reading.lock().await;
-        let by_id = match self.fresh(|read| read > asked) {
-            Some(by_id) => by_id,
-            None => self.read().await?,
-        };
+        let by_id = self.by_turns(move |read| read > asked).await?;
         Ok(!by_id.is_empty())
     }
 
@@ -229,6 +228,7 @@ impl Tokens {
             true => by_id,
             false => {
                 let shown = Instant::now();
+                // Whoever shows one is polled until it is let in or not, or dropped.
                 let _alone = self.inner.looking.lock().await;
                 let again = self.read_since(shown).await;
                 again.map_err(Unauthorized::Unavailable)?
@@ -270,14 +270,32 @@ impl Tokens {
     /// The tokens, as they were at most [`HOLD`] ago.
     async fn by_id(&self) -> Result<Arc<HashMap<String, Kept>>, QueueError> {
         let holds = |read: Instant| read.elapsed() < HOLD;
-        if let Some(by_id) = self.fresh(holds) {
-            return Ok(by_id);
+        match self.fresh(holds) {
+            Some(by_id) => Ok(by_id),
+            None => self.by_turns(holds).await,
         }
-        let _alone = self.inner.reading.lock().await;
-        if let Some(by_id) = self.fresh(holds) {
-            return Ok(by_id);
+    }
+
+    /// The same, as one reads and all others wait for it: in a task of its own, as whoever asks may be polled no more,
+    /// such as an answer that its client does not read, and nobody would get a turn any more.
+    async fn by_turns(
+        &self,
+        holds: impl Fn(Instant) -> bool + Send + 'static,
+    ) -> Result<Arc<HashMap<String, Kept>>, QueueError> {
+        let tokens = self.clone();
+        let reading = tokio::spawn(async move {
+            let _alone = tokens.inner.reading.lock().await;
+            match tokens.fresh(holds) {
+                Some(by_id) => Ok(by_id),
+                None => tokens.read().await,
+            }
+        });
+        match reading.await.map_err(JoinError::try_into_panic) {
+            Ok(read) => read,
+            Err(Ok(panic)) => resume_unwind(panic),
+            // The runtime is ending, and whoever asks with it.
+            Err(Err(_)) => pending().await,
         }
-        self.read().await
     }
 
     /// The tokens, as they were then or later, or at most [`HOLD_FOR_UNKNOWN`] before: all who ask meanwhile get what
