@@ -72,6 +72,27 @@ pub(crate) fn is_much(value: &Value) -> bool {
     within(value, &mut { MUCH }, DEEP).is_none()
 }
 
+/// What a value takes in memory, in bytes. It is no deeper than what was read may be.
+#[cfg_attr(
+    not(feature = "mcp"),
+    allow(dead_code, reason = "only agents are answered what is weighed")
+)]
+pub(crate) fn weight(value: &Value) -> u64 {
+    let inner = match value {
+        Value::String(text) => text.len() as u64,
+        Value::Array(items) => items.iter().map(weight).sum(),
+        Value::Object(fields) => {
+            let fields = fields.iter();
+            let each = |(name, value): (&String, &Value)| {
+                (size_of::<String>() + name.len()) as u64 + weight(value)
+            };
+            fields.map(each).sum()
+        }
+        _ => 0,
+    };
+    size_of::<Value>() as u64 + inner
+}
+
 /// Why a text was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ParseError {

@@ -567,7 +567,7 @@ fn what_the_policy_grants_is_shown_beside_what_is_asked_for() {
     let said = place.run(["approvals", "show", id]);
     assert!(!said.contains(title), "{said}");
     let grants = "[skills.behaviours.grants]\ndirectories = ['/srv/notes:/notes:rw']\n";
-    place.write("home/policy.toml", &format!("{ASK}\n{grants}"));
+    place.write("home/policy.toml", format!("{ASK}\n{grants}"));
     let said = place.run(["approvals", "show", id]);
     says(&said, &["exit: 0\n", title, "/srv/notes"]);
 }

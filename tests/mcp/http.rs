@@ -1,19 +1,21 @@
 //! Over HTTP: the official conformance suite, and whose sessions are whose.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::Request;
 use axum::middleware::{self, Next};
 use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
 use skillhost::execution::{BoxFuture, Rejection};
 use skillhost::queue::Queue;
-use skillhost::serve::mcp::{ChosenSkill, HttpSettings, McpServer, McpSettings, Tasks};
+use skillhost::serve::mcp::{ChosenSkill, HttpSettings, McpServer, McpService, McpSettings, Tasks};
 use skillhost::serve::{Caller, Tenancy};
 use skillhost::skill::{Library, Package};
 use skillhost::{
@@ -25,6 +27,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt as _;
 
 use crate::harness::{conformance_component, node_modules, run, scenario, scratch};
+
+/// The revision of the protocol without sessions.
+const CURRENT: &str = "2026-07-28";
 
 /// The version of the conformance suite.
 const SUITE: &str = "@modelcontextprotocol/conformance@0.1.16";
@@ -101,12 +106,19 @@ async fn conformance(
     around: impl FnOnce(InstalledSkills) -> Arc<dyn Execute>,
     queue: Option<Queue>,
 ) -> McpServer {
+    conformance_with(around, queue, McpSettings::default()).await
+}
+
+async fn conformance_with(
+    around: impl FnOnce(InstalledSkills) -> Arc<dyn Execute>,
+    queue: Option<Queue>,
+    mut settings: McpSettings,
+) -> McpServer {
     let folder = tempfile::tempdir().expect("a folder can be made").keep();
     let skills = InstalledSkills::builder(host(), Library::new(folder)).build();
     let component = std::fs::read(conformance_component()).expect("it was built");
     let skill = skills.add(Package::from_bytes(component)).await;
     let skill = skill.expect("it loads");
-    let mut settings = McpSettings::default();
     settings.plain_names = true;
     let mut server = McpServer::builder(around(skills.clone()), skills)
         .only(vec![ChosenSkill::Added {
@@ -248,47 +260,202 @@ async fn a_session_is_whose_it_is_and_nobody_unknown_is_let_in() {
     assert_eq!(status, 404);
 }
 
-/// A session takes nothing on any more where its client does not read what it is sent. What waits for it then does not
-/// wait for ever, nor what comes after.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_session_that_takes_nothing_on_is_over() {
-    let mut settings = HttpSettings::default();
-    settings.message_timeout = Duration::from_millis(500);
-    let service = conformance(|skills| Arc::new(skills), None).await;
-    let service = service.http(settings);
-    let send = async |session: &str, message: Option<Value>| {
-        let request = Request::builder()
-            .method(if message.is_some() { "POST" } else { "GET" })
-            .header("host", "localhost")
-            .header("content-type", "application/json")
-            .header("accept", "application/json, text/event-stream");
-        let request = match session {
-            "" => request,
-            session => request.header("mcp-session-id", session),
-        };
-        let body = message
-            .map(|message| message.to_string())
-            .unwrap_or_default();
-        let request = request.extension(Caller::operator());
-        let request = request
-            .body(Full::new(Bytes::from(body)))
-            .expect("a request");
-        let answered = service.clone().oneshot(request);
-        // Far more than it may wait.
-        let answered = tokio::time::timeout(Duration::from_secs(60), answered);
-        answered
-            .await
-            .expect("it is answered")
-            .expect("it cannot fail")
+type Answer = axum::http::Response<BoxBody<Bytes, Infallible>>;
+
+/// Reads on in an answer, or asks to.
+async fn resumed(service: &McpService, session: &str, at: &str) -> Answer {
+    let request = begin("GET").header("mcp-session-id", session);
+    asked(service, request.header("last-event-id", at), String::new()).await
+}
+
+fn begin(method: &str) -> axum::http::request::Builder {
+    Request::builder()
+        .method(method)
+        .header("host", "localhost")
+        .header("content-type", "application/json")
+        .header("accept", "application/json, text/event-stream")
+}
+
+/// Hands one message, or without one a request for news, to a service; what is answered is read by whoever asks.
+async fn sent(service: &McpService, session: &str, message: Option<Value>) -> Answer {
+    let request = begin(if message.is_some() { "POST" } else { "GET" });
+    let named = message.as_ref().map_or("", |message| {
+        message["params"]["name"].as_str().unwrap_or_default()
+    });
+    let request = match (session, named) {
+        ("", "") => request,
+        // The current revision, which has no sessions.
+        ("", name) => request
+            .header("mcp-protocol-version", CURRENT)
+            .header("mcp-method", "tools/call")
+            .header("mcp-name", name),
+        (session, _) => request.header("mcp-session-id", session),
     };
-    let begun = send("", Some(initialize())).await;
+    let body = message
+        .map(|message| message.to_string())
+        .unwrap_or_default();
+    asked(service, request, body).await
+}
+
+async fn asked(
+    service: &McpService,
+    request: axum::http::request::Builder,
+    body: String,
+) -> Answer {
+    let request = request.extension(Caller::operator());
+    let request = request
+        .body(Full::new(Bytes::from(body)))
+        .expect("a request");
+    let answered = service.clone().oneshot(request);
+    // Far more than it may wait.
+    let answered = tokio::time::timeout(Duration::from_secs(60), answered);
+    answered
+        .await
+        .expect("it is answered")
+        .expect("it cannot fail")
+}
+
+/// Begins a session.
+async fn begun(service: &McpService) -> String {
+    let begun = sent(service, "", Some(initialize())).await;
     let session = begun.headers()["mcp-session-id"]
         .to_str()
         .expect("a text")
         .to_owned();
     begun.into_body().collect().await.expect("it ends");
     let initialized = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
-    assert_eq!(send(&session, Some(initialized)).await.status(), 202);
+    let answer = sent(service, &session, Some(initialized)).await;
+    assert_eq!(answer.status(), 202);
+    session
+}
+
+/// What is answered and not read is bounded: also where the client has hung up, and the answer waits in its session
+/// behind what is not read there.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_read_is_bounded() {
+    let mut settings = McpSettings::default();
+    settings.untaken.bytes = 10;
+    let server = conformance_with(|skills| Arc::new(skills), None, settings).await;
+    let mut settings = HttpSettings::default();
+    settings.message_timeout = Duration::from_secs(12);
+    let service = server.http(settings);
+    let mut id = 100;
+    let mut call = |session: &str, tool: &str| {
+        id += 1;
+        let mut message = json!({"jsonrpc": "2.0", "id": id, "method": "tools/call",
+            "params": {"name": tool, "arguments": {}}});
+        if session.is_empty() {
+            message["params"]["_meta"] = json!({
+                "io.modelcontextprotocol/protocolVersion": CURRENT,
+                "io.modelcontextprotocol/clientCapabilities": {},
+            });
+        }
+        let (service, session) = (service.clone(), session.to_owned());
+        async move { sent(&service, &session, Some(message)).await }
+    };
+    let text = async |answer: Answer| {
+        let whole = tokio::time::timeout(Duration::from_secs(60), answer.into_body().collect());
+        let whole = whole.await.expect("it is answered").expect("it ends");
+        String::from_utf8(whole.to_bytes().to_vec()).expect("a text")
+    };
+    const IMAGE: &str = "test_image_content";
+    const OFTEN: Duration = Duration::from_millis(20);
+    let is_given = |said: &str| {
+        let given = said.contains("image/png");
+        assert_eq!(!given, said.contains("wait to be read"), "{said}");
+        given
+    };
+    let (one, other) = (begun(&service).await, begun(&service).await);
+    // What was read counts until a moment after that.
+    macro_rules! is_soon_given {
+        ($session:expr) => {
+            let began = Instant::now();
+            while !is_given(&text(call($session, IMAGE).await).await) {
+                assert!(began.elapsed() < Duration::from_secs(60), "it is kept");
+                tokio::time::sleep(OFTEN).await;
+            }
+        };
+    }
+    // Until it is certain that there is none.
+    macro_rules! is_soon_refused {
+        ($session:expr) => {
+            let (began, mut refused) = (Instant::now(), 0);
+            while refused < 5 {
+                assert!(
+                    began.elapsed() < Duration::from_secs(60),
+                    "it is not counted"
+                );
+                refused += 1;
+                if is_given(&text(call($session, IMAGE).await).await) {
+                    refused = 0;
+                }
+                tokio::time::sleep(OFTEN).await;
+            }
+        };
+    }
+    is_soon_given!(&one);
+    // Until it is read, there is none for whoever asks beside it, in whichever session.
+    let first = call(&one, IMAGE).await;
+    is_soon_refused!(&other);
+    is_soon_refused!("");
+    assert!(!is_given(&text(call(&one, IMAGE).await).await));
+    assert!(is_given(&text(first).await));
+    is_soon_given!(&other);
+    // Without a session, too; and who hangs up has taken it.
+    let first = call("", IMAGE).await;
+    is_soon_refused!(&other);
+    drop(first);
+    is_soon_given!("");
+    // Nor does it help to hang up, and to have the answer in another stream.
+    let reading_on = loop {
+        let called = call(&one, "test_tool_with_logging").await;
+        let began = called.into_body().frame().await.expect("it begins");
+        let began = began.expect("in order").into_data().expect("data");
+        let began = String::from_utf8(began.to_vec()).expect("a text");
+        let at = began.lines().find_map(|line| line.strip_prefix("id:"));
+        let at = at.expect("it says where it is").trim();
+        let stream = resumed(&service, &one, at).await;
+        // The call was over before.
+        if stream.status() == 200 {
+            break stream;
+        }
+    };
+    is_soon_refused!(&other);
+    drop(reading_on);
+    is_soon_given!(&other);
+    // What is told of calls goes to a stream that nobody reads, until there is no room for more, and behind that waits an
+    // answer for which its client does not.
+    let level = json!({"jsonrpc": "2.0", "id": 2, "method": "logging/setLevel",
+        "params": {"level": "debug"}});
+    text(sent(&service, &one, Some(level)).await).await;
+    let unread = sent(&service, &one, None).await;
+    for calls in 0.. {
+        assert!(calls < 100, "it takes on what nobody reads");
+        let answer = call(&one, "test_tool_with_logging").await;
+        assert_eq!(answer.status(), 200);
+        let read = tokio::time::timeout(Duration::from_secs(4), answer.into_body().collect());
+        if read.await.is_err() {
+            break;
+        }
+    }
+    is_soon_refused!(&other);
+    // For so long its session takes nothing on, and is over.
+    is_soon_given!(&other);
+    assert_eq!(call(&one, IMAGE).await.status(), 404);
+    drop(unread);
+}
+
+/// A session takes nothing on any more where its client does not read what it is sent. What waits for it then does not
+/// wait for ever, nor what comes after.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_takes_nothing_on_is_over() {
+    let mut settings = HttpSettings::default();
+    // Longer than it is looked whether the session goes on.
+    settings.message_timeout = Duration::from_secs(8);
+    let service = conformance(|skills| Arc::new(skills), None).await;
+    let service = service.http(settings);
+    let send = async |session: &str, message| sent(&service, session, message).await;
+    let session = begun(&service).await;
     let level = json!({"jsonrpc": "2.0", "id": 2, "method": "logging/setLevel",
         "params": {"level": "debug"}});
     let answer = send(&session, Some(level)).await;

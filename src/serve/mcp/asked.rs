@@ -21,6 +21,7 @@ use serde_json::value::RawValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use super::untaken::Untaken;
 use crate::limits::display_bytes;
 
 /// The longest id of a request, in bytes of JSON. The library keeps it until the request has been answered; clients take
@@ -116,6 +117,7 @@ pub(super) struct Asked {
     keys: RandomState,
     uses: Mutex<Uses>,
     places: Arc<Semaphore>,
+    elsewhere: Mutex<Elsewhere>,
     /// Cancelled where it takes nothing on any more, or is ended for another reason: nobody reads its streams then.
     pub over: CancellationToken,
 }
@@ -139,6 +141,28 @@ struct Use {
     ended: bool,
 }
 
+/// Streams in which somebody reads on, and what answers take that may be in one of them: until there is none.
+#[derive(Debug, Default)]
+struct Elsewhere {
+    streams: usize,
+    untaken: Vec<Untaken>,
+}
+
+/// Somebody reads on in a stream.
+pub(super) struct ReadsOn(Arc<Asked>);
+
+impl Drop for ReadsOn {
+    fn drop(&mut self) {
+        let mut elsewhere = self.0.elsewhere();
+        elsewhere.streams -= 1;
+        if elsewhere.streams == 0 {
+            let untaken = std::mem::take(&mut elsewhere.untaken);
+            drop(elsewhere);
+            drop(untaken);
+        }
+    }
+}
+
 /// A request of a session, under way.
 #[derive(Debug)]
 pub(super) struct Request {
@@ -153,6 +177,7 @@ impl Default for Asked {
             keys: RandomState::new(),
             uses: Mutex::default(),
             places: Arc::new(Semaphore::new(MOST_HANDED_ON)),
+            elsewhere: Mutex::default(),
             over: CancellationToken::new(),
         }
     }
@@ -210,6 +235,27 @@ impl Asked {
     pub async fn place(&self) -> Option<OwnedSemaphorePermit> {
         // It is never closed.
         Arc::clone(&self.places).acquire_owned().await.ok()
+    }
+
+    /// For as long as somebody reads on in the answer to a call, in a stream of its own.
+    pub fn reads_on(self: &Arc<Self>) -> ReadsOn {
+        self.elsewhere().streams += 1;
+        ReadsOn(Arc::clone(self))
+    }
+
+    /// An answer was handed to the session. Whoever waits for it holds what it takes, unless that is whoever reads on
+    /// elsewhere.
+    pub fn has(&self, answer: Untaken) {
+        let mut elsewhere = self.elsewhere();
+        if elsewhere.streams > 0 && answer.is_of_nobody_else() {
+            elsewhere.untaken.push(answer);
+        }
+    }
+
+    fn elsewhere(&self) -> MutexGuard<'_, Elsewhere> {
+        self.elsewhere
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Uses> {

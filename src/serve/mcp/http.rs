@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 use http::{Method, Request, Response, StatusCode};
-use http_body::{Body, Frame};
+use http_body::Body;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use rmcp::model::RequestId;
@@ -22,11 +22,13 @@ use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, Stream
 use rmcp::{ErrorData, RoleServer};
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::CancellationToken;
 
 use super::asked::{self, Asked, Asks, Carried, NotBegun, Which};
+use super::body::{Taking, Until};
 use super::message::Begins;
 use super::patient::{Fate, HANDED, Handed, Patient};
+use super::untaken::Untaken;
 use super::{Inner, McpServer, McpSession, stdio};
 use crate::json::{LARGE, measure};
 use crate::serve::Caller;
@@ -152,7 +154,7 @@ type Answer = Response<BoxBody<Bytes, Infallible>>;
 type Handled = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 impl McpService {
-    async fn answer<B>(self, request: Request<B>) -> Answer
+    async fn answer<B>(self, mut request: Request<B>) -> Answer
     where
         B: Body + Send + 'static,
         B::Error: Display,
@@ -183,6 +185,8 @@ impl McpService {
         let may_end = request.method() == Method::DELETE;
         let is_measured = request.extensions().get::<Measured>().is_some();
         let owner = id.is_none().then_some(caller);
+        let untaken = Untaken::default();
+        request.extensions_mut().insert(untaken.clone());
         let mut answer = match is_measured || request.method() != Method::POST {
             true => self.handed_on(request, session, owner).await,
             false => match self.whole(request).await {
@@ -190,6 +194,10 @@ impl McpService {
                 Err(answer) => answer,
             },
         };
+        if answer.body().size_hint().exact().is_none() {
+            let untaken = Some(untaken);
+            answer = answer.map(|body| Taking { body, untaken }.boxed());
+        }
         if only_news {
             answer = answer.map(|body| Until::new(body, self.stop.clone()).boxed());
         }
@@ -261,6 +269,7 @@ impl McpService {
         if let Some(begun) = &begun {
             // The library keeps what stands there for as long as the call goes on.
             request.extensions_mut().insert(Carried::out(begun));
+            request.extensions_mut().insert(Arc::clone(&session));
         }
         let client = CancellationToken::new();
         let handed = Handed::new(Arc::clone(&session), body, client.clone());
@@ -506,36 +515,6 @@ fn reads_on<B>(request: &Request<B>) -> bool {
 /// each request which it is.
 fn begins<B>(request: &Request<B>) -> bool {
     !request.headers().contains_key(VERSION)
-}
-
-/// A body that ends, in order, once it is told to.
-struct Until {
-    body: BoxBody<Bytes, Infallible>,
-    told: Pin<Box<WaitForCancellationFutureOwned>>,
-}
-
-impl Until {
-    fn new(body: BoxBody<Bytes, Infallible>, end: CancellationToken) -> Self {
-        Until {
-            body,
-            told: Box::pin(end.cancelled_owned()),
-        }
-    }
-}
-
-impl Body for Until {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        match self.told.as_mut().poll(context) {
-            Poll::Ready(()) => Poll::Ready(None),
-            Poll::Pending => Pin::new(&mut self.body).poll_frame(context),
-        }
-    }
 }
 
 /// What is answered where a session ends before it has taken something on.

@@ -51,9 +51,12 @@ mod tasks;
 mod unfit;
 
 mod session;
+mod untaken;
 
 #[cfg(feature = "serve")]
 mod asked;
+#[cfg(feature = "serve")]
+mod body;
 #[cfg(feature = "serve")]
 mod http;
 #[cfg(feature = "serve")]
@@ -89,13 +92,14 @@ pub(super) use http::{Measured, unread};
 #[cfg(feature = "serve")]
 pub(super) use message::Begins;
 pub use session::McpSession;
-pub use settings::{KeptBounds, McpSettings};
+pub use settings::{KeptBounds, McpSettings, UntakenBounds};
 pub use tasks::{TASK_QUEUE, Tasks};
 
 use catalog::{Catalog, Catalogs};
 use kept::{Kept, Owner};
 use question::Questions;
 use search::Index;
+use untaken::Answers;
 
 /// Offers the tools of skills to clients. Cheap to clone; every clone is the same server.
 #[derive(Clone)]
@@ -132,6 +136,8 @@ struct Inner {
     reads: Threads,
     /// How many calls of each owner may still be made at once.
     permits: Mutex<HashMap<Owner, Weak<Semaphore>>>,
+    /// What answers take that nobody has read.
+    answers: Arc<Answers>,
     /// How many calls run.
     running: watch::Sender<usize>,
 }
@@ -190,6 +196,7 @@ impl McpServerBuilder {
                 skills: self.skills,
                 chosen: self.chosen,
                 kept: Kept::new(self.settings.kept),
+                answers: Answers::new(self.settings.untaken),
                 settings: self.settings,
                 tasks: self.tasks,
                 catalogs: Catalogs::default(),

@@ -5,13 +5,20 @@
 //! has [so much time](super::HttpSettings::message_timeout) to be taken on; then its session is over.
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_core::Stream;
-use rmcp::model::{ClientJsonRpcMessage, ServerJsonRpcMessage};
+use rmcp::RoleServer;
+use rmcp::model::{
+    ClientJsonRpcMessage, ClientNotification, GetExtensions as _, JsonRpcMessage,
+    JsonRpcNotification, RequestId, ServerJsonRpcMessage,
+};
+use rmcp::service::{RxJsonRpcMessage, TxJsonRpcMessage};
+use rmcp::transport::Transport;
 use rmcp::transport::streamable_http_server::session::local::{
     LocalSessionManager, LocalSessionManagerError,
 };
@@ -22,7 +29,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::asked::Asked;
+use super::asked::{Asked, ReadsOn};
+use super::untaken::Untaken;
 
 tokio::task_local! {
     /// What is being handed on.
@@ -148,6 +156,19 @@ impl Patient {
         }
     }
 
+    fn answering(
+        &self,
+        id: SessionId,
+        transport: <LocalSessionManager as SessionManager>::Transport,
+    ) -> Answering {
+        Answering {
+            id,
+            patient: self.clone(),
+            transport,
+            untaken: HashMap::new(),
+        }
+    }
+
     fn longer(&self) -> Duration {
         self.patience.saturating_add(self.patience / 4)
     }
@@ -202,6 +223,8 @@ impl Patient {
 /// A stream that is over with its session, also where nobody asks for what is next in it: its session waits for that.
 struct Cut<S> {
     stream: Arc<Mutex<Option<Pin<Box<S>>>>>,
+    /// Where it is another one than that of the request.
+    reads_on: Option<ReadsOn>,
     _read: DropGuard,
 }
 
@@ -223,7 +246,11 @@ impl<S: Stream + Send + 'static> Cut<S> {
             });
         }
         let _read = read.drop_guard();
-        Cut { stream, _read }
+        Cut {
+            stream,
+            reads_on: None,
+            _read,
+        }
     }
 }
 
@@ -251,12 +278,97 @@ impl<S: Stream> Stream for Cut<S> {
     }
 }
 
+/// Where the answers of a session are handed to it. What an answer takes counts until the session has taken it on, which
+/// may have to wait for what is not read; and it has [as long](super::HttpSettings::message_timeout) as a message has.
+pub(super) struct Answering {
+    id: SessionId,
+    patient: Patient,
+    transport: <LocalSessionManager as SessionManager>::Transport,
+    /// Of requests that are not answered.
+    untaken: HashMap<RequestId, (Untaken, Arc<Asked>)>,
+}
+
+impl Answering {
+    /// What is known of a message that comes.
+    fn comes(&mut self, message: &ClientJsonRpcMessage) {
+        match message {
+            JsonRpcMessage::Request(request) => {
+                let parts = request.request.extensions().get::<http::request::Parts>();
+                let held = parts.and_then(|parts| {
+                    let session = parts.extensions.get::<Arc<Asked>>()?;
+                    Some((parts.extensions.get::<Untaken>()?.clone(), session.clone()))
+                });
+                if let Some(held) = held {
+                    self.untaken.insert(request.id.clone(), held);
+                }
+            }
+            JsonRpcMessage::Notification(JsonRpcNotification {
+                notification: ClientNotification::CancelledNotification(cancelled),
+                ..
+            }) => {
+                // It gets no answer any more.
+                if let Some(id) = &cancelled.params.request_id {
+                    self.untaken.remove(id);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Transport<RoleServer> for Answering {
+    type Error =
+        <<LocalSessionManager as SessionManager>::Transport as Transport<RoleServer>>::Error;
+
+    fn send(
+        &mut self,
+        message: TxJsonRpcMessage<RoleServer>,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
+        let answers = match &message {
+            JsonRpcMessage::Response(answer) => Some(&answer.id),
+            JsonRpcMessage::Error(error) => error.id.as_ref(),
+            _ => None,
+        };
+        let held = answers.and_then(|id| self.untaken.remove(id));
+        let held = held.map(|held| (held, self.patient.clone(), self.id.clone()));
+        let sending = self.transport.send(message);
+        async move {
+            let Some(((untaken, session), patient, id)) = held else {
+                return sending.await;
+            };
+            let sent = timeout(patient.patience, sending).await;
+            session.has(untaken);
+            match sent {
+                Ok(sent) => sent,
+                Err(_) => {
+                    patient.end(&id, &session);
+                    Ok(())
+                }
+            }
+        }
+    }
+
+    async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
+        let message = self.transport.receive().await;
+        if let Some(message) = &message {
+            self.comes(message);
+        }
+        message
+    }
+
+    async fn close(&mut self) -> Result<(), Self::Error> {
+        self.transport.close().await
+    }
+}
+
 impl SessionManager for Patient {
     type Error = NotTaken;
-    type Transport = <LocalSessionManager as SessionManager>::Transport;
+    type Transport = Answering;
 
     async fn create_session(&self) -> Result<(SessionId, Self::Transport), Self::Error> {
-        Ok(self.sessions.create_session().await?)
+        let (id, transport) = self.sessions.create_session().await?;
+        let answering = self.answering(id.clone(), transport);
+        Ok((id, answering))
     }
 
     async fn initialize_session(
@@ -332,24 +444,32 @@ impl SessionManager for Patient {
         last_event_id: String,
     ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, Self::Error> {
         let turn = self.turn().await?;
+        // It may have the answer before this is told so.
+        let reads_on = turn.as_ref().map(|turn| turn.handed.session.reads_on());
         let stream = self.sessions.resume(id, last_event_id);
         let stream = self.in_time(id, turn.as_ref(), stream).await?;
-        Ok(Cut::when_over(stream, turn.as_ref()))
+        let mut stream = Cut::when_over(stream, turn.as_ref());
+        stream.reads_on = reads_on;
+        Ok(stream)
     }
 
     async fn restore_session(
         &self,
         id: SessionId,
     ) -> Result<RestoreOutcome<Self::Transport>, Self::Error> {
-        Ok(self.sessions.restore_session(id).await?)
+        let restored = self.sessions.restore_session(id.clone()).await?;
+        Ok(match restored {
+            RestoreOutcome::Restored(transport) => {
+                RestoreOutcome::Restored(self.answering(id, transport))
+            }
+            RestoreOutcome::AlreadyPresent => RestoreOutcome::AlreadyPresent,
+            _ => RestoreOutcome::NotSupported,
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use rmcp::RoleServer;
-    use rmcp::service::TxJsonRpcMessage;
-    use rmcp::transport::Transport as _;
     use serde_json::json;
     use tokio::time::Instant;
 

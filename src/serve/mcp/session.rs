@@ -26,6 +26,7 @@ use uuid::Uuid;
 use super::call::{self, Who};
 use super::catalog::Catalog;
 use super::kept::Owner;
+use super::untaken::{Answered, Untaken};
 use super::{Inner, builtin, resources, unfit};
 use crate::serve::Caller;
 
@@ -125,6 +126,19 @@ impl McpSession {
         all.get(usize::from(level)).copied()
     }
 
+    /// What is answered, where it is not too much beside what its client has not read: over HTTP.
+    fn weighed<A: Answered>(
+        &self,
+        untaken: Option<Untaken>,
+        owner: &Owner,
+        answer: A,
+    ) -> Result<A, ErrorData> {
+        match untaken {
+            Some(untaken) => untaken.weighed(&self.server.answers, owner, answer),
+            None => Ok(answer),
+        }
+    }
+
     fn acknowledged(&self) -> MutexGuard<'_, Acknowledged> {
         let lock = self.acknowledged.lock();
         lock.unwrap_or_else(PoisonError::into_inner)
@@ -220,7 +234,9 @@ impl ServerHandler for McpSession {
             shared: self.caller.is_none(),
             level: self.level(),
         };
-        call::call(&self.server, who, request, context).await
+        let (untaken, owner) = (Untaken::of(&context.extensions), Owner::clone(&who.owner));
+        let answer = call::call(&self.server, who, request, context).await?;
+        self.weighed(untaken, &owner, answer)
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {
@@ -252,9 +268,12 @@ impl ServerHandler for McpSession {
     ) -> Result<ReadResourceResponse, ErrorData> {
         let (caller, owner) = self.who(&context.extensions)?;
         let (server, catalog) = (Arc::clone(&self.server), self.server.catalog().await?);
-        let read = move || resources::read(&server, &catalog, &owner, &request.uri);
+        let whose = Owner::clone(&owner);
+        let read = move || resources::read(&server, &catalog, &whose, &request.uri);
         let contents = self.server.reading(&caller, read).await??;
-        Ok(ReadResourceResult::new(vec![contents]).into())
+        let untaken = Untaken::of(&context.extensions);
+        let answer = ReadResourceResult::new(vec![contents]);
+        Ok(self.weighed(untaken, &owner, answer)?.into())
     }
 
     async fn list_skills(
@@ -420,9 +439,9 @@ impl ServerHandler for McpSession {
     ) -> Result<GetTaskResult, ErrorData> {
         let (caller, owner) = self.who(&context.extensions)?;
         let tasks = self.tasks()?;
-        tasks
-            .get(&self.server, &owner, &request.task_id, &caller)
-            .await
+        let task = tasks.get(&self.server, &owner, &request.task_id, &caller);
+        let task = task.await?;
+        self.weighed(Untaken::of(&context.extensions), &owner, task)
     }
 
     async fn update_task(

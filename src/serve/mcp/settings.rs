@@ -19,6 +19,8 @@ pub struct McpSettings {
     pub inline_bytes: usize,
     /// What is kept of large outputs.
     pub kept: KeptBounds,
+    /// What answers take over HTTP that their clients have not read.
+    pub untaken: UntakenBounds,
     /// The largest message that is read, in bytes. Default 16 MiB.
     pub message_bytes: usize,
     /// A tool that may run for longer than this by its limits runs as a task, where the client knows
@@ -49,6 +51,17 @@ pub struct KeptBounds {
     pub time: Duration,
 }
 
+/// What answers take together that are made and that their clients have not read, over HTTP. Where that is more, the next
+/// one says so in its place; but whoever has read all that it was answered gets the next one, however large it is.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct UntakenBounds {
+    /// How many bytes in memory of one tenant. Default 64 MiB.
+    pub bytes: u64,
+    /// How many bytes of all together. Default 256 MiB.
+    pub total_bytes: u64,
+}
+
 impl Default for McpSettings {
     fn default() -> Self {
         McpSettings {
@@ -57,11 +70,21 @@ impl Default for McpSettings {
             output_tokens: 10_000,
             inline_bytes: 1 << 20,
             kept: KeptBounds::default(),
+            untaken: UntakenBounds::default(),
             message_bytes: 16 << 20,
             task_after: Duration::from_secs(60),
             approval_wait: Duration::from_secs(300),
             search: false,
             plain_names: false,
+        }
+    }
+}
+
+impl Default for UntakenBounds {
+    fn default() -> Self {
+        UntakenBounds {
+            bytes: 64 << 20,
+            total_bytes: 256 << 20,
         }
     }
 }
