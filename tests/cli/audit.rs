@@ -82,7 +82,7 @@ exit: 7
 changed: 0001-000001.jsonl, line 4: entry 4 was changed, or the one before it was
 --- stderr
 ✗ 6 entries in 1 chain, and 1 finding that cannot be explained by a crash
-hint: keep a copy of the folder before anything else is done with it
+hint: keep a copy of the folder as evidence; once the folder is moved away, a new chain begins in its place
 
 "#]],
     );
@@ -98,7 +98,7 @@ exit: 7
 cut: 0001-000001.jsonl, line 5: entry 6, the last, is missing behind this line
 --- stderr
 ✗ 6 entries in 1 chain, and 1 finding that cannot be explained by a crash
-hint: keep a copy of the folder before anything else is done with it
+hint: keep a copy of the folder as evidence; once the folder is moved away, a new chain begins in its place
 
 "#]],
     );

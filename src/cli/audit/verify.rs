@@ -130,7 +130,9 @@ fn show(verification: &Verification, session: &Session) -> anyhow::Result<()> {
                 units::counted(count, "finding")
             ));
             if !session.console.quiet {
-                show_hint("keep a copy of the folder before anything else is done with it");
+                show_hint(
+                    "keep a copy of the folder as evidence; once the folder is moved away, a new chain begins in its place",
+                );
             }
         }
     }

@@ -80,6 +80,7 @@ pub fn grant(args: PolicyGrantArgs, session: &Session) -> anyhow::Result<Exit> {
         add(policy, &skill, &args.skill, &granted)
     })?;
     let is_new = entry != before || !was_confirmed;
+    let had_nothing = before == Grants::default();
     if is_new {
         let names = super::record::names(&granted);
         record.given("grant", skill.identity(), &names)?;
@@ -123,6 +124,9 @@ pub fn grant(args: PolicyGrantArgs, session: &Session) -> anyhow::Result<Exit> {
             ));
         }
     }
+    if had_nothing {
+        warn_of_stopped(session, &file, &skill);
+    }
     let others = others_confirmed(&file.read()?.unwrap_or_default(), &skill);
     if is_new && !others.is_empty() {
         console.note(format_args!(
@@ -142,6 +146,30 @@ pub fn grant(args: PolicyGrantArgs, session: &Session) -> anyhow::Result<Exit> {
         }
     }
     Ok(Exit::Success)
+}
+
+/// Says which installed versions have run without a confirmation so far, and do no longer: nothing was granted to the name.
+fn warn_of_stopped(session: &Session, file: &PolicyFile, skill: &Skill) {
+    // It is granted, and whoever reads either next says what is wrong with it by now.
+    let (Ok(places), Ok(policy)) = (session.places(), file.read()) else {
+        return;
+    };
+    let policy = policy.unwrap_or_default();
+    let identity = skill.identity();
+    for other in places.library().list().unwrap_or_default() {
+        let is_stopped = *other.name == *identity.name
+            && other.digest != identity.digest
+            && policy.consent(&other.name, &other.digest) == Consent::Missing;
+        if is_stopped {
+            let reference = format!("{}@{}", other.name, other.version);
+            let label = styled(HINT, "hint");
+            session.console.warn(format_args!(
+                "{reference}, which is installed, is not run any more until it is confirmed, too: what is granted to a \
+                 name is given to confirmed digests alone\n  {label}: `{}` confirms it",
+                command("confirm", &reference)
+            ));
+        }
+    }
 }
 
 /// The other versions that are confirmed, and so get what is granted.

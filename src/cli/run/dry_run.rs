@@ -86,6 +86,10 @@ fn text(admission: &Admission) -> String {
             "\n{}",
             styled(BOLD, "Declared by the skill, and not granted")
         );
+        if is_unconfirmed {
+            // The hint above says how.
+            out.push_str("  First confirm what is granted already: until then, no grant helps\n");
+        }
         for denial in &admission.missing {
             let _ = writeln!(
                 out,

@@ -44,6 +44,36 @@ fn replaced(text: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     all
 }
 
+/// The first grant to a name has all that have it wait to be confirmed, also those that ran before.
+#[test]
+fn a_grant_says_which_versions_are_not_run_any_more() {
+    let (place, _) = two();
+    let revoke = ["policy", "revoke", "csv-query", "--all"];
+    assert!(place.run(revoke).starts_with("exit: 0\n"));
+    let tells = "csv-query@0.1.0, which is installed, is not run any more until it is confirmed";
+    let grant = ["policy", "grant", "csv-query@0.2.0", "--env", "TZ=UTC"];
+    let said = place.run(grant);
+    assert!(said.contains(tells), "{said}");
+    let confirm = "`skillhost policy confirm csv-query@0.1.0` confirms it";
+    assert!(said.contains(confirm), "{said}");
+    // Where a grant is tried, the line before it says that none helps until then.
+    let said = place.run(["run", "csv-query@0.1.0", "query", "--dry-run"]);
+    let (_, missing) = said
+        .split_once("Declared by the skill, and not granted\n")
+        .expect(&said);
+    assert!(
+        missing.starts_with("  First confirm what is granted already: "),
+        "{said}"
+    );
+    // That was so before the next one.
+    let said = place.run(["policy", "grant", "csv-query@0.2.0", "--env", "TZ=CET"]);
+    assert!(said.starts_with("exit: 0\n"), "{said}");
+    assert!(!said.contains("any more"), "{said}");
+    // As the hint says.
+    let said = place.run(["policy", "confirm", "csv-query@0.1.0", "--yes"]);
+    assert!(said.starts_with("exit: 0\n"), "{said}");
+}
+
 #[test]
 fn what_is_confirmed_is_what_this_version_gets_and_can_be_taken_back() {
     let (place, [first, second]) = two();
