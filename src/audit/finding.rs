@@ -39,15 +39,16 @@ impl Verification {
 pub struct ChainReport {
     /// Its number, with which its files' names begin.
     pub chain: u32,
-    /// Whether its lines were held against its head; what does not fit is among the findings. Where the head does not
-    /// say how far it goes, they were only counted, and nothing was held against anything.
+    /// Whether its lines were held against its head, and each is there as it was written; what is not is among the
+    /// findings. Where the head does not say how far it goes, lines are only counted, and none is verified.
     pub verified: bool,
     /// How many entries were ever written to it. With `hash`, keep this elsewhere to be sure of all
-    /// before it. Of a chain that was not verified it is what the last line says of itself, and nothing to keep.
+    /// before it. Of a chain that is not verified it is what its head, or without one its last line, says, and nothing
+    /// to keep.
     pub entries: u64,
     /// How many of them are kept.
     pub kept: u64,
-    /// The hash of the last, as hexadecimal digits; as `entries`, what a line says where it was not verified.
+    /// The hash of the last, as hexadecimal digits; as `entries`, nothing to keep where it is not verified.
     pub hash: String,
     /// How many files it has.
     pub files: u32,

@@ -195,7 +195,7 @@ fn look(folder: &Folder, number: u32) -> Result<Looked, AuditError> {
     };
     let report = ChainReport {
         chain: number,
-        verified: true,
+        verified: !findings.are_damage(),
         entries: at.entries,
         kept: at.entries.saturating_sub(head.before.entries),
         hash: String::from_utf8_lossy(&hex(&at.hash)).into_owned(),

@@ -239,7 +239,12 @@ pub fn missing(denial: &Denial) -> String {
         Some(grant) if denial.capability == Capability::Secret => grant,
         _ => &denial.subject,
     };
-    format!("{} {}", denial.capability, printable(subject, false))
+    let kind = denial.capability.to_string();
+    match *subject == kind {
+        // There is one storage.
+        true => kind,
+        false => format!("{kind} {}", printable(subject, false)),
+    }
 }
 
 /// Grants of one kind as texts, and whether each comes from the policy.

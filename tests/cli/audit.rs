@@ -38,9 +38,9 @@ note: there is no audit in `[PLACE]/home/audit`: nothing was written yet
 exit: 0
 --- stdout
 time                  tenant  kind       what
-[TIME]  -       execution  behaviours · echo · success
-[TIME]  -       execution  behaviours · panic · failed · trap
-[TIME]  -       execution  behaviours · environment · success
+[TIME]  -       execution  behaviours@1.2.3 · echo · success
+[TIME]  -       execution  behaviours@1.2.3 · panic · failed · trap
+[TIME]  -       execution  behaviours@1.2.3 · environment · success
 --- stderr
 
 "#]],
@@ -61,8 +61,8 @@ exit: 0
 exit: 0
 --- stdout
 time                  tenant  kind       what
-[TIME]  -       execution  behaviours · panic · failed · trap
-[TIME]  -       execution  behaviours · environment · success
+[TIME]  -       execution  behaviours@1.2.3 · panic · failed · trap
+[TIME]  -       execution  behaviours@1.2.3 · environment · success
 --- stderr
 there may be older ones: these are the last 2, and `--limit N` shows more
 
@@ -197,7 +197,7 @@ exit: 0
 --- stdout
 time                  tenant  kind   what
 [TIME]  -       grant  csv-query · grant · config max_rows
-[TIME]  -       grant  csv-query · revoke · everything
+[TIME]  -       grant  csv-query · revoke · config max_rows · the confirmation of 0.1.0 (sha256:[DIGEST])
 --- stderr
 
 "#]],
@@ -232,7 +232,7 @@ fn who_ran_it_is_written_down_and_what_was_refused_when_it_was_submitted() {
     assert_eq!(last["rule"], "approval rule 1", "{last}");
     assert_eq!(last["skill"], of(1)["skill"], "{last}");
     let said = place.run(["audit", "show", "--skill", "behaviours"]);
-    let refused = "behaviours · panic · rejected · refused · approval rule 1\n";
+    let refused = "behaviours@1.2.3 · panic · rejected · refused · approval rule 1\n";
     assert!(said.contains(refused), "{said}");
 }
 
@@ -330,7 +330,7 @@ fn entries_of_a_skill_are_found_by_all_that_it_goes_by() {
     ] {
         let said = place.run(["audit", "show", "--skill", skill]);
         assert!(
-            said.contains("behaviours · echo · success"),
+            said.contains("behaviours@1.2.3 · echo · success"),
             "{skill}: {said}"
         );
     }
@@ -461,8 +461,14 @@ fn what_was_added_or_cut_is_called_so() {
             "✗ 8 entries in 1 chain, and 5,001 findings that cannot be explained by a crash",
         ],
     );
+    let json = place.output(["audit", "verify", "--json"]);
+    let json: Value = serde_json::from_slice(&json.stdout).expect("it is JSON");
+    assert_eq!(json["chains"][0]["verified"], false, "{json}");
     // Without its head, the chain is counted all the same.
     fs::write(place.path(file), &text).expect("it can be written");
+    let json = place.output(["audit", "verify", "--json"]);
+    let json: Value = serde_json::from_slice(&json.stdout).expect("it is JSON");
+    assert_eq!(json["chains"][0]["verified"], true, "{json}");
     fs::write(place.path("home/audit/0001.head"), "garbage").expect("it can be written");
     let damaged = place.run(["audit", "verify"]);
     fs::remove_file(place.path("home/audit/0001.head")).expect("it is there");

@@ -163,12 +163,19 @@ fn table(records: &[Record]) -> Table {
 /// The rest of an entry, in a few words.
 fn said(entry: &Value) -> String {
     let mut words: Vec<String> = Vec::new();
+    // Two versions may be side by side.
+    let skill = &entry["skill"];
+    let version = skill["version"].as_str();
+    let whole = skill["name"].as_str().zip(version);
+    match whole.filter(|(_, version)| !version.is_empty()) {
+        Some((name, version)) => words.push(format!("{name}@{version}")),
+        None => words.extend(skill["name"].as_str().map(str::to_owned)),
+    }
     let mut add = |value: &Value| {
         if let Some(text) = value.as_str() {
             words.push(text.to_owned());
         }
     };
-    add(&entry["skill"]["name"]);
     for field in ["asked", "skill_name", "tool", "outcome"] {
         add(&entry[field]);
     }

@@ -22,12 +22,12 @@ use skillhost::text::printable;
 use skillhost::{CompileSettings, Policy};
 
 use crate::cli::complaint::Complaint;
-use crate::cli::console::{GOOD, HINT, WARNING, print, print_json, styled};
+use crate::cli::console::{ERROR, GOOD, HINT, WARNING, print, print_json, styled};
 use crate::cli::exit::Exit;
 use crate::cli::host::CommandHost;
 use crate::cli::repeated::in_text;
 use crate::cli::secrets::SourceArgs;
-use crate::cli::{Session, explain};
+use crate::cli::{Session, explain, units};
 
 use super::grant::without_effect;
 use super::secrets::idle;
@@ -249,18 +249,19 @@ pub fn check(args: &CheckArgs, session: &Session) -> anyhow::Result<Exit> {
     } else if sound {
         let count = with_grants(&policy);
         session.console.note(format_args!(
-            "{} the policy `{}` is sound, with grants for {} skill{}{}",
+            "{} the policy `{}` is sound, {}{}",
             match warned {
                 0 => styled(GOOD, "✓"),
                 _ => styled(WARNING, "!"),
             },
             file.path().display(),
-            count,
-            if count == 1 { "" } else { "s" },
+            match count {
+                0 => "with no grants".to_owned(),
+                _ => format!("with grants for {}", units::counted(count as u64, "skill")),
+            },
             match warned {
                 0 => String::new(),
-                1 => ", and 1 warning".to_owned(),
-                more => format!(", and {more} warnings"),
+                _ => format!(", and {}", units::counted(warned as u64, "warning")),
             }
         ));
     } else {
@@ -279,6 +280,16 @@ pub fn check(args: &CheckArgs, session: &Session) -> anyhow::Result<Exit> {
                 "{found}: {about}: {message}\n  {label}: {hint}\n"
             ))?;
         }
+        session.console.note(format_args!(
+            "{} the policy `{}`: {} found{}",
+            styled(ERROR, "✗"),
+            file.path().display(),
+            findings.len(),
+            match warned {
+                0 => String::new(),
+                _ => format!(", and {}", units::counted(warned as u64, "warning")),
+            }
+        ));
     }
     Ok(exit)
 }

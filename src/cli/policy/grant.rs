@@ -299,6 +299,9 @@ fn declares(skill: &Skill, granted: &Grants) -> Result<(), Complaint> {
     for denial in &denials[1..] {
         complaint = complaint.detail(denial.to_string());
     }
+    for (message, hint) in granted.http.iter().filter_map(misspelt::said) {
+        complaint = complaint.hint(format!("{message}; {hint}"));
+    }
     for denial in &denials {
         if !complaint.hints.contains(&denial.hint) {
             complaint = complaint.hint(&denial.hint);

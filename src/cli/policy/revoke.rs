@@ -75,8 +75,10 @@ pub fn revoke(args: &RevokeArgs, session: &Session) -> anyhow::Result<Exit> {
             return Err(super::unknown(name, policy, &file).into());
         };
         if args.all {
+            let mut taken = super::record::names(&entry.grants);
+            taken.extend(entry.confirmed.iter().map(confirmed::confirmation));
             policy.skills.remove(name);
-            return Ok((vec!["everything".to_owned()], false));
+            return Ok((taken, false));
         }
         let mut taken = Vec::new();
         let all = entry.grants.clone();
@@ -119,10 +121,14 @@ pub fn revoke(args: &RevokeArgs, session: &Session) -> anyhow::Result<Exit> {
         true => "; that was all it was granted, and the confirmations are taken away, too",
         false => "",
     };
+    let said = match args.all {
+        true => "everything".to_owned(),
+        false => taken.join(", "),
+    };
     session.console.note(format_args!(
         "{} taken from {name}: {}{more}",
         styled(GOOD, "✓"),
-        printable(&taken.join(", "), false)
+        printable(&said, false)
     ));
     Ok(Exit::Success)
 }

@@ -50,6 +50,7 @@ found: csv-query: `[PLACE]/data` is not a folder that is there
 found: csv-query: csv-query@0.1.0 is installed and not confirmed (sha256:[DIGEST])
   hint: `skillhost policy diff csv-query@0.1.0` shows what it wants, `skillhost policy confirm csv-query@0.1.0` confirms it
 --- stderr
+✗ the policy `[PLACE]/home/policy.toml`: 3 found
 
 "#]],
     );
@@ -104,6 +105,7 @@ exit: 3
 found: audit: it is required, and without it nothing runs: `[PLACE]/home/audit` is open to others (mode 755)
   hint: it must be this user's alone: `chmod 700 [PLACE]/home/audit`
 --- stderr
+✗ the policy `[PLACE]/home/policy.toml`: 1 found
 
 "#]],
     );
@@ -220,6 +222,7 @@ exit: 3
 found: gone: no digest is confirmed, and no skill of this name is installed: nobody gets these grants
   hint: `skillhost list` shows what is
 --- stderr
+✗ the policy `[PLACE]/home/policy.toml`: 1 found
 
 "#]],
     );

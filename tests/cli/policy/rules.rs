@@ -91,7 +91,7 @@ fn rules_without_effect_are_warned_of() {
             "warning: tenant acme: `tenants.acme.ceilings.memory_bytes` of 1 GiB has no effect, as \
              `general.ceilings.memory_bytes` is 512 MiB\n",
             "hint: the lowest ceiling holds",
-            "is sound, with grants for 0 skills, and 2 warnings\n",
+            "is sound, with no grants, and 2 warnings\n",
         ],
     );
     // Whoever checks a policy before it is put in place can have it that they count.
@@ -701,6 +701,26 @@ fn a_method_that_seems_misspelt_is_warned_of() {
             assert!(said.contains(warning.unwrap_or_default()), "{said}");
         }
     }
+}
+
+/// Where the skill does not declare it because it is misspelt, that is said.
+#[test]
+fn a_method_that_is_misspelt_and_so_not_declared_is_told() {
+    let place = Place::new();
+    place.add_example("fetch-page");
+    let said = |grant: &str| place.run(["policy", "grant", "fetch-page", "--http", grant]);
+    let misspelt = said("GTE https://a.example");
+    crate::harness::says(
+        &misspelt,
+        &[
+            "exit: 3\n",
+            "granted, but not declared by the skill",
+            "hint: `GTE https://a.example/` grants the method `GTE`, which HTTP does not have; did you mean `GET`?\n",
+        ],
+    );
+    let other = said("POST https://a.example");
+    assert!(other.starts_with("exit: 3\n"), "{other}");
+    assert!(!other.contains("which HTTP does not have"), "{other}");
 }
 
 /// Addresses that let each name lead anywhere are warned of, where they are granted and where they stand.

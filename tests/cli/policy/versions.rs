@@ -94,7 +94,8 @@ fn what_is_confirmed_is_what_this_version_gets_and_can_be_taken_back() {
     assert!(said.contains("taken from csv-query: the confirmation of 0.2.0 (sha256:[DIGEST]); one other digest has what is granted"), "{said}");
     let said = place.run(["policy", "revoke", "csv-query@0.2.0"]);
     assert!(
-        said.starts_with("exit: 2\n") && said.contains("is not confirmed"),
+        said.starts_with("exit: 2\n")
+            && said.contains("error: `csv-query@0.2.0` is not confirmed\n"),
         "{said}"
     );
     let said = place.run(["-q", "policy", "confirm", "csv-query@0.2.0", "--yes"]);

@@ -32,6 +32,15 @@ impl Which {
         }
     }
 
+    /// What it is called, of a skill of this name.
+    fn of(&self, name: &str) -> String {
+        match self {
+            Which::Version(version) => format!("{name}@{version}"),
+            Which::Digest(digest) => format!("{name} {digest}"),
+            Which::Begins(digits) => format!("{name} {digits}"),
+        }
+    }
+
     /// The digest, or what it begins with, that is typed: no fewer digits than find an installed skill.
     fn digest(typed: &str) -> Option<Self> {
         const FEWEST: usize = 8;
@@ -150,7 +159,7 @@ pub fn revoke(
             .partition(|one| which.is(one));
         entry.confirmed = kept;
         if taken.is_empty() {
-            return Err(not_confirmed(&name, entry).into());
+            return Err(not_confirmed(&which.of(&name), entry).into());
         }
         let left = (!entry.grants.is_empty()).then_some(entry.confirmed.len());
         if *entry == SkillPolicy::default() {
@@ -178,8 +187,8 @@ pub fn revoke(
     Ok(Exit::Success)
 }
 
-fn not_confirmed(name: &str, entry: &SkillPolicy) -> Complaint {
-    let complaint = Complaint::usage(format!("that of `{}` is not confirmed", named(name, 100)));
+fn not_confirmed(what: &str, entry: &SkillPolicy) -> Complaint {
+    let complaint = Complaint::usage(format!("`{}` is not confirmed", named(what, 200)));
     match entry.confirmed.is_empty() {
         true => complaint.hint("no digest of it is"),
         false => {
@@ -190,7 +199,7 @@ fn not_confirmed(name: &str, entry: &SkillPolicy) -> Complaint {
 }
 
 /// What it is called.
-fn confirmation(confirmed: &Confirmation) -> String {
+pub fn confirmation(confirmed: &Confirmation) -> String {
     let version = confirmed.version.as_deref();
     let version = version.map_or_else(String::new, |version| format!("{} ", named(version, 100)));
     format!("the confirmation of {version}({})", confirmed.digest)
