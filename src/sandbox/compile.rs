@@ -18,8 +18,8 @@ use wasmparser::{Parser, Payload};
 use wasmtime::Engine;
 
 use super::looks::{self, Unread};
-use super::nesting::{self, MAX_NESTING};
-use super::{engine, footprint};
+use super::nesting::{self, Found, MAX_NESTING, MAX_PARTS};
+use super::{artifact, engine, footprint};
 use crate::limits::{MIB, exact_bytes, grouped};
 use crate::text::{printable, said};
 
@@ -161,6 +161,7 @@ pub(crate) fn check(component: &[u8], settings: &CompileSettings) -> Result<Chec
         return Err(CompileError::NotAComponent(what.into()));
     }
     let mut functions = 0;
+    let mut parts = MAX_PARTS;
     let mut depth = 0_usize;
     let mut surface = Surface::default();
     for payload in Parser::new(0).parse_all(component) {
@@ -186,13 +187,23 @@ pub(crate) fn check(component: &[u8], settings: &CompileSettings) -> Result<Chec
             Payload::ComponentTypeSection(types) => {
                 let (from, to) = (types.original_position(), types.range().end);
                 let bytes = component.get(from..to).unwrap_or_default();
-                let fits = nesting::fits(bytes, from, types.count());
-                if !fits.map_err(|error| invalid(&error))? {
-                    return Err(CompileError::TooLarge {
-                        what: "a nesting of types",
-                        found: format!("more than {MAX_NESTING}"),
-                        allowed: MAX_NESTING.to_string(),
-                    });
+                let found = nesting::look(bytes, from, types.count(), &mut parts);
+                match found.map_err(|error| invalid(&error))? {
+                    Found::Fits => {}
+                    Found::TooDeep => {
+                        return Err(CompileError::TooLarge {
+                            what: "a nesting of types",
+                            found: format!("more than {MAX_NESTING}"),
+                            allowed: MAX_NESTING.to_string(),
+                        });
+                    }
+                    Found::TooMany => {
+                        return Err(CompileError::TooLarge {
+                            what: "a number of declarations, fields, cases and parameters, in all its types,",
+                            found: format!("more than {}", grouped(MAX_PARTS)),
+                            allowed: grouped(MAX_PARTS),
+                        });
+                    }
                 }
             }
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
@@ -266,7 +277,9 @@ pub(super) fn in_process(engine: &Engine, component: &[u8]) -> Result<Vec<u8>, C
 fn looked(engine: &Engine, component: &[u8]) -> Result<Vec<u8>, CompileError> {
     let compile = |component: &[u8]| {
         let compiled = engine.precompile_component(component);
-        compiled.map_err(|error| invalid(&format!("{error:#}")))
+        let code = compiled.map_err(|error| invalid(&format!("{error:#}")))?;
+        artifact::check(&code, component.len())?;
+        Ok(code)
     };
     match looks::put_into(component) {
         Ok(with_looks) => compile(&with_looks),
@@ -398,7 +411,10 @@ pub fn compile_child(arguments: impl IntoIterator<Item = OsString>) -> ExitCode 
     match child(arguments.into_iter()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let invalid = matches!(error, CompileError::Invalid(_));
+            let invalid = matches!(
+                error,
+                CompileError::Invalid(_) | CompileError::TooLarge { .. }
+            );
             let text = match error {
                 CompileError::Invalid(text) => text,
                 other => other.to_string(),

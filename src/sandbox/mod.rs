@@ -3,6 +3,7 @@
 //! A component is compiled once ([`compile`], [`cache`]), bound to the guest's contract
 //! ([`contract`]), and then runs in a fresh store and instance for each execution ([`run`]).
 
+mod artifact;
 mod cache;
 mod capability;
 mod capture;

@@ -1,16 +1,30 @@
-//! How deep the types of a component stand within each other, found out without following them.
+//! How deep the types of a component stand within each other, and of how many parts they are, found out without
+//! following them.
 //!
 //! Whoever reads such a type, a compiler among them, reads those within it by calling itself: a component of a few
-//! kilobytes would use up a thread's stack, which ends the process. So this is looked at before anything else reads one.
+//! kilobytes would use up a thread's stack, which ends the process. And it keeps all its parts at once, each of which
+//! takes many times what it is in the file. So both are looked at before anything else reads one.
 
 use wasmparser::{
-    BinaryReader, BinaryReaderError, ComponentType, ComponentTypeDeclaration,
-    InstanceTypeDeclaration,
+    BinaryReader, BinaryReaderError, ComponentDefinedType, ComponentType, ComponentTypeDeclaration,
+    CoreType, InstanceTypeDeclaration, ModuleTypeDeclaration, RecGroup,
 };
 
 /// The most types within each other. What wasmparser allows from its version 0.262 on; what `wit` is compiled to has
 /// three.
 pub(crate) const MAX_NESTING: usize = 100;
+
+/// The most parts that all types of a component may have: declarations, fields, cases, parameters. Each takes up to some
+/// 100 bytes where it is read; a skill that is built from `wit` has a few thousand.
+pub(super) const MAX_PARTS: u64 = 200_000;
+
+/// What was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    Fits,
+    TooDeep,
+    TooMany,
+}
 
 /// The bytes before a type among declarations, and before what has declarations.
 const TYPE: u8 = 0x01;
@@ -25,50 +39,94 @@ enum Within {
     Instance,
 }
 
-/// Whether all types of a section, so many from the beginning of the bytes on, stand within no more others than they may.
-pub(super) fn fits(bytes: &[u8], offset: usize, count: u32) -> Result<bool, BinaryReaderError> {
+/// Looks at all types of a section, so many from the beginning of the bytes on: whether they stand within no more others
+/// than they may, and have no more parts than are left, of which theirs are taken off.
+pub(super) fn look(
+    bytes: &[u8],
+    offset: usize,
+    count: u32,
+    left: &mut u64,
+) -> Result<Found, BinaryReaderError> {
     let mut reader = BinaryReader::new(bytes, offset);
     // How many are still to come at each level.
     let mut open = vec![(count, Within::Section)];
-    while let Some((left, within)) = open.last_mut() {
-        let Some(rest) = left.checked_sub(1) else {
+    while let Some((to_come, within)) = open.last_mut() {
+        let Some(rest) = to_come.checked_sub(1) else {
             open.pop();
             continue;
         };
-        *left = rest;
+        *to_come = rest;
         let is_type = match within {
             Within::Section => true,
             Within::Component | Within::Instance => next(&reader)? == TYPE,
         };
-        match (is_type, within) {
-            (true, Within::Section) => {}
-            (true, _) => {
-                reader.read_u8()?;
+        let within = *within;
+        let parts = match (is_type, within) {
+            (true, within) => {
+                if !matches!(within, Within::Section) {
+                    reader.read_u8()?;
+                }
+                let inner = match next(&reader)? {
+                    COMPONENT => Some(Within::Component),
+                    INSTANCE => Some(Within::Instance),
+                    _ => None,
+                };
+                match inner {
+                    Some(_) if open.len() > MAX_NESTING => return Ok(Found::TooDeep),
+                    Some(inner) => {
+                        reader.read_u8()?;
+                        open.push((reader.read_var_u32()?, inner));
+                        1
+                    }
+                    None => 1 + of_type(&reader.read()?),
+                }
             }
-            (false, Within::Instance) => {
-                reader.read::<InstanceTypeDeclaration<'_>>()?;
-                continue;
-            }
-            (false, _) => {
-                reader.read::<ComponentTypeDeclaration<'_>>()?;
-                continue;
-            }
-        }
-        let inner = match next(&reader)? {
-            COMPONENT => Within::Component,
-            INSTANCE => Within::Instance,
-            _ => {
-                reader.read::<ComponentType<'_>>()?;
-                continue;
-            }
+            (false, Within::Instance) => match reader.read()? {
+                InstanceTypeDeclaration::CoreType(core) => 1 + of_core(&core),
+                _ => 1,
+            },
+            (false, _) => match reader.read()? {
+                ComponentTypeDeclaration::CoreType(core) => 1 + of_core(&core),
+                _ => 1,
+            },
         };
-        if open.len() > MAX_NESTING {
-            return Ok(false);
+        match left.checked_sub(parts) {
+            Some(rest) => *left = rest,
+            None => return Ok(Found::TooMany),
         }
-        reader.read_u8()?;
-        open.push((reader.read_var_u32()?, inner));
     }
-    Ok(true)
+    Ok(Found::Fits)
+}
+
+/// The parts of a type that has no other types in it.
+fn of_type(one: &ComponentType<'_>) -> u64 {
+    let parts = match one {
+        ComponentType::Func(function) => function.params.len(),
+        ComponentType::Defined(defined) => match defined {
+            ComponentDefinedType::Record(fields) => fields.len(),
+            ComponentDefinedType::Variant(cases) => cases.len(),
+            ComponentDefinedType::Tuple(types) => types.len(),
+            ComponentDefinedType::Flags(names) | ComponentDefinedType::Enum(names) => names.len(),
+            _ => 0,
+        },
+        _ => 0,
+    };
+    parts as u64
+}
+
+/// The parts of a type of the core's.
+fn of_core(one: &CoreType<'_>) -> u64 {
+    let of_group = |group: &RecGroup| group.types().len() as u64;
+    match one {
+        CoreType::Rec(group) => of_group(group),
+        CoreType::Module(declarations) => declarations
+            .iter()
+            .map(|declaration| match declaration {
+                ModuleTypeDeclaration::Type(group) => 1 + of_group(group),
+                _ => 1,
+            })
+            .sum(),
+    }
 }
 
 /// The next byte, which is not taken.
@@ -81,6 +139,12 @@ mod tests {
     use wasmparser::FromReader as _;
 
     use super::*;
+
+    fn fits(bytes: &[u8], offset: usize, count: u32) -> Result<bool, BinaryReaderError> {
+        let found = look(bytes, offset, count, &mut MAX_PARTS.clone())?;
+        assert_ne!(found, Found::TooMany);
+        Ok(found == Found::Fits)
+    }
 
     /// A type within so many others.
     fn nested(depth: usize, of: u8) -> Vec<u8> {
@@ -102,6 +166,60 @@ mod tests {
         // Counted from the beginning, and not only in the last.
         let last = [nested(3, INSTANCE), nested(100, COMPONENT)].concat();
         assert!(!fits(&last, 0, 2).unwrap());
+    }
+
+    #[test]
+    fn types_have_no_more_parts_than_they_may() {
+        // A type of an instance with so many types in it; what each is; how many parts one has.
+        let declared = |count: u8, what: &[u8]| {
+            let mut bytes = vec![INSTANCE, count];
+            bytes.extend(what.repeat(count.into()));
+            bytes
+        };
+        for (what, parts) in [
+            // A type: `bool`, a record of two fields, a variant of one case, a tuple of three, flags, an enum, a function.
+            (&[TYPE, 0x7f][..], 1),
+            (&[TYPE, 0x72, 2, 1, b'a', 0x7f, 1, b'b', 0x7f], 3),
+            (&[TYPE, 0x71, 1, 1, b'a', 0, 0], 2),
+            (&[TYPE, 0x6f, 3, 0x7f, 0x7f, 0x7f], 4),
+            (&[TYPE, 0x6e, 1, 1, b'a'], 2),
+            (&[TYPE, 0x6d, 2, 1, b'a', 1, b'b'], 3),
+            (&[TYPE, 0x40, 1, 1, b'a', 0x7f, 1, 0], 2),
+            // A type of the core's: a function, two that know each other, a module with a function and an export.
+            (&[0, 0x60, 0, 0], 2),
+            (&[0, 0x4e, 2, 0x60, 0, 0, 0x60, 0, 0], 3),
+            (&[0, 0x50, 2, 1, 0x60, 0, 0, 3, 1, b'a', 0, 0], 4),
+            // An alias of a type outside, and an export.
+            (&[2, 3, 2, 1, 0], 1),
+            (&[4, 0, 1, b'a', 1, 0], 1),
+        ] {
+            for of in [INSTANCE, COMPONENT] {
+                let mut bytes = declared(10, what);
+                bytes[0] = of;
+                let needs = 1 + 10 * parts;
+                for (mut left, found) in [
+                    (needs, Found::Fits),
+                    (needs - 1, Found::TooMany),
+                    (0, Found::TooMany),
+                ] {
+                    assert_eq!(look(&bytes, 0, 1, &mut left).unwrap(), found, "{what:x?}");
+                    assert!(found != Found::Fits || left == 0);
+                }
+            }
+        }
+        // What is in types within types counts as well, and over sections.
+        let bytes = [
+            vec![INSTANCE, 2, TYPE],
+            declared(3, &[TYPE, 0x7f]),
+            vec![TYPE],
+            declared(4, &[TYPE, 0x7f]),
+        ]
+        .concat();
+        let mut left = 20;
+        assert_eq!(look(&bytes, 0, 1, &mut left).unwrap(), Found::Fits);
+        assert_eq!(left, 10);
+        assert_eq!(look(&bytes, 0, 1, &mut left).unwrap(), Found::Fits);
+        assert_eq!(look(&bytes, 0, 1, &mut left).unwrap(), Found::TooMany);
     }
 
     #[test]
