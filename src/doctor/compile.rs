@@ -5,7 +5,7 @@ use super::ground::{Ground, Probe, Trouble};
 use super::handmade::Handmade;
 use crate::execution::BoxFuture;
 use crate::host::{Host, LoadError};
-use crate::sandbox::{CompileError, CompileSettings, Isolation, MAX_NESTING};
+use crate::sandbox::{CompileError, CompileSettings, Isolation, MAX_NESTING, MAX_PARTS_OF_TYPES};
 
 pub(super) const PROBES: &[Probe] = &[
     compile("component_bytes", "a component a byte too long", |_| {
@@ -21,6 +21,10 @@ pub(super) const PROBES: &[Probe] = &[
     }),
     compile("nesting", "a type in a type, too often", |_| {
         Box::pin(nesting())
+    }),
+    compile("types", "types of too many parts", |_| Box::pin(types())),
+    compile("artifact", "little that becomes much", |_| {
+        Box::pin(artifact())
     }),
     compile("child", "with too little memory", |ground| {
         Box::pin(child(ground))
@@ -131,6 +135,71 @@ async fn nesting() -> Result<Finding, Trouble> {
             .figures(Figures::exact(Unit::Count, most as u64, most as u64)),
         Some(error) => Finding::broken(format!("not for its depth was it refused: {error}")),
         None => Finding::broken("it was compiled"),
+    })
+}
+
+/// Whoever reads types keeps all their parts at once.
+async fn types() -> Result<Finding, Trouble> {
+    let guest = Handmade::default().component().map_err(Trouble::Text)?;
+    // A section with the type of an instance that declares so many types.
+    let declaring = |types: u32| {
+        let mut section = vec![1, 0x42];
+        section.extend(leb(types));
+        section.extend([1, 0x7f].repeat(types as usize));
+        let length = leb(section.len() as u32);
+        [guest.as_slice(), &[7], &length, &section].concat()
+    };
+    let most = MAX_PARTS_OF_TYPES as u32;
+    let default = CompileSettings::default;
+    if let Some(error) = load(default(), &declaring(most / 10)).await? {
+        return Ok(Finding::unknown(format!("within the limit: {error}")));
+    }
+    Ok(match load(default(), &declaring(most)).await? {
+        Some(CompileError::TooLarge { .. }) => Finding::holds("not compiled"),
+        Some(error) => Finding::broken(format!("not for its parts was it refused: {error}")),
+        None => Finding::broken("it was compiled"),
+    })
+}
+
+/// A number as the format has them.
+fn leb(mut number: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while number >= 0x80 {
+        bytes.push((number & 0x7f) as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+    bytes
+}
+
+/// What the engine makes of types that refer to each other stays in memory.
+async fn artifact() -> Result<Finding, Trouble> {
+    // A type with a long name, and two of ten each that refer to the one before.
+    let guest = |name: usize| {
+        let ten: String = (0..10)
+            .map(|number| format!("(export \"a{number}\" (instance (type 0)))"))
+            .collect();
+        Handmade {
+            before: format!(
+                "(type $a (instance (type bool) (export \"a-{}\" (type (eq 0)))))
+                (type $b (instance (alias outer 1 $a (type)) {ten}))
+                (type $c (instance (alias outer 1 $b (type)) {ten}))
+                (import \"wasi:random/insecure@0.2.0\" (instance (type $c)))",
+                "a".repeat(name)
+            ),
+            ..Handmade::default()
+        }
+        .component()
+        .map_err(Trouble::Text)
+    };
+    let default = CompileSettings::default;
+    if let Some(error) = load(default(), &guest(1_000)?).await? {
+        return Ok(Finding::unknown(format!("within the limit: {error}")));
+    }
+    Ok(match load(default(), &guest(20_000)?).await? {
+        Some(CompileError::TooLarge { .. }) => Finding::holds("not kept"),
+        Some(error) => Finding::broken(format!("not for what it becomes was it refused: {error}")),
+        None => Finding::broken("it was loaded"),
     })
 }
 

@@ -20,7 +20,7 @@ use crate::private::make_folder;
 use crate::skill::{Description, Digest};
 
 /// The version of what stands in an entry's record.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 /// The largest record, in bytes. A description that does not go in is asked for each time.
 const MAX_RECORD: usize = 16 << 20;
 /// An entry that was used within this time need not be marked as used again.

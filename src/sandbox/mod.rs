@@ -48,5 +48,5 @@ pub(crate) use flight::{Flight, ends_from_now};
 pub use load::CompileEvent;
 pub(crate) use load::{LoadFault, Loader, OnCompile, Ready};
 #[cfg(feature = "doctor")]
-pub(crate) use nesting::MAX_NESTING;
+pub(crate) use nesting::{MAX_NESTING, MAX_PARTS as MAX_PARTS_OF_TYPES};
 pub(crate) use run::{Answer, For, Plan, Runner, input_takes_too_long, over_input, too_late};

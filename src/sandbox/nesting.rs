@@ -16,7 +16,7 @@ pub(crate) const MAX_NESTING: usize = 100;
 
 /// The most parts that all types of a component may have: declarations, fields, cases, parameters. Each takes up to some
 /// 100 bytes where it is read; a skill that is built from `wit` has a few thousand.
-pub(super) const MAX_PARTS: u64 = 200_000;
+pub(crate) const MAX_PARTS: u64 = 200_000;
 
 /// What was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

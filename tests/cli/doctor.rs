@@ -154,6 +154,8 @@ exit: 0
   ✓ functions            a function too many           not compiled         0
   ✓ function_bytes       a function too long           not compiled         0
   ✓ nesting              a type in a type, too often   not compiled         0
+  ✓ types                types of too many parts       not compiled
+  ✓ artifact             little that becomes much      not kept
   ✓ child                with too little memory        its own limits
 
     compiled cache       tried, or looked at           found

@@ -119,6 +119,107 @@ fn types_that_stand_deep_within_each_other() {
     }
 }
 
+/// Whoever reads such types keeps all that is in them at once, each part in many times the bytes that it is in the file.
+#[test]
+fn types_of_very_many_parts() {
+    let _alone = alone();
+    // An instance with so many types `bool`; within another, and each fewer than are too many.
+    let many = |count: u32| {
+        let mut types = vec![0x42];
+        types.extend(leb(count));
+        types.extend([1, 0x7f].repeat(count as usize));
+        types
+    };
+    let beside = [vec![0x42, 3], [vec![1], many(70_000)].concat().repeat(3)].concat();
+    // Functions of a thousand parameters, which are fewer declarations.
+    let function = [
+        vec![1, 0x40],
+        leb(1_000),
+        [1, b'a', 0x7f].repeat(1_000),
+        vec![1, 0],
+    ]
+    .concat();
+    let wide = [vec![0x42], leb(300), function.repeat(300)].concat();
+    for of in [many(999_999), beside, wide] {
+        let types = RawSection {
+            id: 7,
+            data: &[&[1], of.as_slice()].concat(),
+        };
+        let mut behind = Handmade::default().build();
+        types.append_to_component(&mut behind);
+        let error = Load::of(behind).fails();
+        assert!(
+            matches!(&error, LoadError::Compile(CompileError::TooLarge { what, .. })
+                if what.contains("in all its types")),
+            "{error}"
+        );
+    }
+}
+
+fn leb(mut number: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while number >= 0x80 {
+        bytes.push((number & 0x7f) as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+    bytes
+}
+
+/// The engine writes a type out at each place that refers to it, and keeps that in memory for as long as the skill is
+/// loaded: of a few kilobytes it makes gigabytes. In what is imported, or exported; by long names, or by many.
+#[test]
+fn types_that_refer_to_each_other_many_times() {
+    let _alone = alone();
+    let name = "a".repeat(8_000);
+    let leaf = |name: &str| {
+        format!("(type $t0 (instance (type bool) (export \"a-{name}\" (type (eq 0)))))")
+    };
+    let tenfold = |leaf: String, levels: usize| {
+        let mut types = leaf;
+        for level in 1..=levels {
+            let ten: String = (0..10)
+                .map(|number| format!("(export \"a{number}\" (instance (type 0)))"))
+                .collect();
+            types += &format!(
+                "(type $t{level} (instance (alias outer 1 $t{} (type)) {ten}))",
+                level - 1
+            );
+        }
+        types + &format!("(import \"wasi:random/insecure@0.2.0\" (instance (type $t{levels})))")
+    };
+    let mut groups =
+        format!("(type $named bool) (instance $g0 (export \"a-{name}\" (type $named)))");
+    for level in 1..=4 {
+        let ten: String = (0..10)
+            .map(|number| format!("(export \"a{number}\" (instance $g{}))", level - 1))
+            .collect();
+        groups += &format!("(instance $g{level} {ten})");
+    }
+    groups += "(export \"zzz\" (instance $g4))";
+    let host = compiling_under(4 << 30, Duration::from_secs(60));
+    for before in [tenfold(leaf(&name), 4), tenfold(leaf("a"), 5), groups] {
+        let skill = Handmade {
+            before,
+            ..Handmade::default()
+        };
+        let error = Load::by(&skill)
+            .on(&host)
+            .fails_within(Duration::from_secs(60));
+        assert!(
+            matches!(&error, LoadError::Compile(CompileError::Invalid(why))
+                if why.contains("with each type written out wherever it is referred to")),
+            "{error}"
+        );
+    }
+    // A hundred of them are no more than any skill may have.
+    let skill = Handmade {
+        before: tenfold(leaf(&name), 2),
+        ..Handmade::default()
+    };
+    Load::by(&skill).on(&host).succeeds();
+}
+
 /// The engine takes such code also where it is built without what the code calls, and ends the process where it runs.
 #[test]
 fn proposals_that_are_not_supported() {

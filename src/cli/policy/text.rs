@@ -21,7 +21,8 @@ const NOTHING: &str = "# Nothing is granted. Running processes go by this line; 
 /// How lines end that were written on another system.
 const CRLF: &str = "\r\n";
 
-/// The text of one policy as that of another. Lines end as they did. It is never empty.
+/// The text of one policy as that of another. Lines end as they did, where no value would be another by that. It is never
+/// empty.
 ///
 /// # Errors
 /// Where the text is written in a way that cannot be changed here.
@@ -31,11 +32,18 @@ pub fn edited(text: &str, before: &Policy, after: &Policy) -> anyhow::Result<Str
         lines if lines == text.matches(CRLF).count() => CRLF,
         _ => "\n",
     };
-    let text = text.replace(CRLF, "\n");
-    edited_lines(&text, before, after).map(|text| text.replace('\n', ends))
+    let lines = text.replace(CRLF, "\n");
+    // Values of several lines have the ends that they are written with.
+    let is = |text: &str, policy: &Policy| text.parse::<Policy>().is_ok_and(|read| read == *policy);
+    if !is(&lines, before) {
+        return edited_lines(text, before, after);
+    }
+    let edited = edited_lines(&lines, before, after)?;
+    let ended = edited.replace('\n', ends);
+    Ok(if is(&ended, after) { ended } else { edited })
 }
 
-/// The same, of a text whose lines end with a line feed alone.
+/// The same, of a text whose lines end as they should afterwards.
 fn edited_lines(text: &str, before: &Policy, after: &Policy) -> anyhow::Result<String> {
     // Of a file in which something is granted again, the line is not true.
     let text = if text == NOTHING { "" } else { text };

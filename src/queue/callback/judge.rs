@@ -88,8 +88,14 @@ impl Delivery {
             Err(error) => {
                 delivery.verdict = of_error(&error);
                 delivery.error = Some(match error {
-                    EgressError::Denied(denial) | EgressError::AddressDenied(denial) => {
+                    EgressError::Denied(denial) => {
                         printable(&denial.to_string(), false).into_owned()
+                    }
+                    // To which address a name leads within the operator's network is not for whoever submitted the job.
+                    EgressError::AddressDenied(denial) => {
+                        let denied = denial.to_string();
+                        tracing::info!("a callback is not sent: {}", printable(&denied, false));
+                        "its host leads to no address that a callback may be sent to".to_owned()
                     }
                     error => printable(&error.to_string(), false).into_owned(),
                 });

@@ -582,6 +582,41 @@ fn a_policy_from_another_system_stays_one() {
     );
 }
 
+/// A value of several lines is what was granted, whatever ends the lines around it; and it can be taken back.
+#[test]
+fn a_value_of_several_lines_in_a_policy_from_another_system() {
+    for (value, head) in [
+        (
+            "x\ny",
+            "# Mine.\r\n[general.ceilings]\r\nfuel = 1_000_000\r\n",
+        ),
+        (
+            "x\r\ny",
+            "# Mine.\r\n[general.ceilings]\r\nfuel = 1_000_000\r\n",
+        ),
+        (
+            "1",
+            "[skills.other.grants]\r\nenvironment = { B = \"\"\"x\r\ny\"\"\" }\r\n",
+        ),
+    ] {
+        let place = Place::with_behaviours();
+        place.write("home/policy.toml", head);
+        let env = format!("A={value}");
+        let said = place.run(["policy", "grant", "behaviours.wasm", "--env", &env]);
+        assert!(said.starts_with("exit: 0\n"), "{said}");
+        let written: toml::Table = place.read("home/policy.toml").parse().expect("it is TOML");
+        let granted = |skill: &str, name: &str| {
+            written["skills"][skill]["grants"]["environment"][name].as_str()
+        };
+        assert_eq!(granted("behaviours", "A"), Some(value), "{head:?}");
+        if head.contains("other") {
+            assert_eq!(granted("other", "B"), Some("x\r\ny"));
+        }
+        let said = place.run(["policy", "revoke", "behaviours", "A"]);
+        assert!(said.starts_with("exit: 0\n"), "{said}");
+    }
+}
+
 /// A policy is somebody's text: what is written in it besides stays where it is.
 #[test]
 fn comments_stay_where_they_are() {
