@@ -148,7 +148,7 @@ impl Callbacks {
             .egress
             .exchange(&target, headers, body, &self.rules, bounds);
         let ended = exchange.await;
-        Delivery::of(ended, now, started.elapsed())
+        Delivery::of(ended, target.host(), now, started.elapsed())
     }
 
     /// An attempt that could not be made.

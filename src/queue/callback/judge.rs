@@ -8,6 +8,7 @@ use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use crate::egress::{Answer, EgressError};
+use crate::grant::HostName;
 use crate::text::{printable, shortened};
 
 /// How much of an answer's body is kept in the log, in bytes.
@@ -58,9 +59,10 @@ impl Delivery {
         }
     }
 
-    /// What an answer, or none, means.
+    /// What an answer of this host, or none, means.
     pub(super) fn of(
         ended: Result<Answer, EgressError>,
+        host: &HostName,
         at: DateTime<Utc>,
         duration: Duration,
     ) -> Self {
@@ -87,17 +89,17 @@ impl Delivery {
             }
             Err(error) => {
                 delivery.verdict = of_error(&error);
-                delivery.error = Some(match error {
-                    EgressError::Denied(denial) => {
-                        printable(&denial.to_string(), false).into_owned()
-                    }
+                delivery.error = Some(match (error, host) {
                     // To which address a name leads within the operator's network is not for whoever submitted the job.
-                    EgressError::AddressDenied(denial) => {
+                    (EgressError::AddressDenied(denial), HostName::Name(_)) => {
                         let denied = denial.to_string();
                         tracing::info!("a callback is not sent: {}", printable(&denied, false));
                         "its host leads to no address that a callback may be sent to".to_owned()
                     }
-                    error => printable(&error.to_string(), false).into_owned(),
+                    (EgressError::Denied(denial) | EgressError::AddressDenied(denial), _) => {
+                        printable(&denial.to_string(), false).into_owned()
+                    }
+                    (error, _) => printable(&error.to_string(), false).into_owned(),
                 });
             }
         }
